@@ -1,0 +1,162 @@
+"""The `tf_model.h5` of transformers before version 5, under PyTorch's names."""
+
+import math
+import os
+import re
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from keraseff.checkpoints.base import Checkpoint
+from keraseff.checkpoints.base import CheckpointError
+from keraseff.checkpoints.base import Stored
+from keraseff.checkpoints.mapped import MappedFile
+from keraseff.checkpoints.mapped import checked_shape
+
+_LEAVES = {
+    'kernel': 'weight',
+    'embeddings': 'weight',
+    'gamma': 'weight',
+    'beta': 'bias',
+    'moving_mean': 'running_mean',
+    'moving_variance': 'running_var',
+}
+# Deflate shrinks to a thousandth at best; more than that is a trap.
+_MAX_RATIO = 1100
+_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+)
+
+
+def torch_name(layer: str, weight: str) -> str:
+    """The PyTorch name of a Keras weight.
+
+    Args:
+        layer: the group it lies in, such as `bert` or `mlm___cls`.
+        weight: its Keras name, such as `tf_bert_model/bert/pooler/dense/kernel:0`.
+    """
+    parts = re.sub(r':\d+$', '', weight).split('/')
+    if layer in parts[:-1]:
+        parts = parts[parts.index(layer) :]
+    elif parts[0].startswith('tf_'):
+        parts = parts[1:]
+    # `mlm___cls` is Keras' way to have two layers where PyTorch has one, `cls`.
+    parts = [part.rpartition('___')[2] for part in parts]
+    parts = [piece for part in parts for piece in part.split('_._')]
+    parts[-1] = _LEAVES.get(parts[-1], parts[-1])
+    return '.'.join(parts)
+
+
+class KerasH5Checkpoint(Checkpoint):
+    """A `tf_model.h5`: names and orientation as in `pytorch_model.bin`.
+
+    Kernels are transposed, as views.
+
+    Raises:
+        CheckpointError: damaged, links out of the file, or not of this layout.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = Path(path)
+        self._file = MappedFile(path)
+        try:
+            with h5py.File(path, 'r') as root:
+                tensors = self._collect(root)
+        except CheckpointError:
+            raise
+        except _FAULTS as error:
+            reason = f'is no tf_model.h5, or is damaged: {error}'
+            raise CheckpointError(path, f'{reason:.300}.') from error
+        super().__init__(path, 'huggingface', tensors)
+
+    def _collect(self, root: h5py.File) -> dict[str, Stored]:
+        tensors: dict[str, Stored] = {}
+        if not _has_names(root, 'layer_names'):
+            raise CheckpointError(
+                self._file.path,
+                "has no 'layer_names'; only transformers' tf_model.h5 "
+                'can be read, files of Keras itself load with model.load_weights().',
+            )
+        for layer in _names(root, 'layer_names'):
+            group = _follow(root, layer)
+            for weight in _names(group, 'weight_names'):
+                name = torch_name(layer, weight)
+                if name in tensors:
+                    raise ValueError(f'two weights are called {name!r}')
+                where = f'{layer}/{weight}'
+                tensors[name] = self._describe(where, _follow(group, weight))
+        return tensors
+
+    def _describe(self, where: str, dataset: h5py.Dataset) -> Stored:
+        path = self._file.path
+        if not isinstance(dataset, h5py.Dataset) or dataset.external:
+            raise CheckpointError(path, f'{where!r} is no array of this file.')
+        shape = checked_shape(path, where, tuple(map(int, dataset.shape)))
+        dtype = dataset.dtype
+        if dtype.kind not in 'biufc':
+            raise CheckpointError(path, f'{where!r} has dtype {dtype}.')
+        stored = dataset.id.get_storage_size()
+        size = math.prod(shape) * dtype.itemsize
+        whole = dataset.chunks is None
+        if (
+            dataset.is_virtual
+            or (whole and stored != size)
+            or (size > _MAX_RATIO * min(stored, self._file.size))
+        ):
+            raise CheckpointError(
+                path, f'is damaged: {where!r} of shape {shape} has {stored} bytes.'
+            )
+        offset = dataset.id.get_offset() if whole else None
+        if offset is None:
+            read = partial(self._read, where)
+        else:
+            order = '>' if dtype.byteorder == '>' else '<'
+            read = partial(self._file.array, offset, shape, dtype.name, order)
+        native = dtype.newbyteorder('=')
+        if re.search(r'/kernel(:\d+)?$', where) and len(shape) == 2:
+            return Stored(shape[::-1], native, lambda: read().T)
+        return Stored(shape, native, read)
+
+    def _read(self, where: str) -> np.ndarray:
+        """A dataset in chunks, which cannot be mapped."""
+        try:
+            with h5py.File(self._file.path, 'r') as root:
+                array = np.asarray(root[where])
+                return array.astype(array.dtype.newbyteorder('='), copy=False)
+        except _FAULTS as error:
+            reason = f'is damaged at {where!r}: {error}'
+            raise CheckpointError(self._file.path, f'{reason:.300}.') from error
+
+
+def _follow(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """The member of that name; links that leave the file or the tree are refused."""
+    for part in name.split('/'):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f'{name!r} is missing or a link')
+        group = group[part]
+    return group
+
+
+def _has_names(group: h5py.Group, key: str) -> bool:
+    return key in group.attrs or f'{key}0' in group.attrs
+
+
+def _names(group: h5py.Group, key: str) -> list[str]:
+    """A list of names; Keras splits long ones over `key0`, `key1` and so on."""
+    if key in group.attrs:
+        found = list(group.attrs[key])
+    else:
+        found = []
+        while f'{key}{len(found)}' in group.attrs:
+            found.append(group.attrs[f'{key}{len(found)}'])
+        found = [name for part in found for name in part]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in found]

@@ -1,0 +1,40 @@
+"""Softmax attention."""
+
+from keras import ops
+from keras.layers import Dropout
+
+from keraseff.layers.attention.mechanism import ScoreMechanism
+from keraseff.ops import masked_value
+
+
+class Softmax(ScoreMechanism):
+    """softmax(q kᵀ) v, the softmax in float32 whatever the policy.
+
+    Args:
+        dropout: share of the weights dropped while training.
+
+    https://arxiv.org/abs/1706.03762
+    """
+
+    def __init__(self, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout = dropout
+        self.drop = Dropout(dropout, dtype=self.dtype_policy) if dropout else None
+
+    def score(self, q, k):
+        """(b, m, h, d), (b, n, h, d) -> (b, h, m, n)."""
+        return ops.einsum('bmhd,bnhd->bhmn', q, k)
+
+    def weigh(self, scores, where):
+        """The softmax over the keys that may be seen."""
+        dtype = scores.dtype
+        scores = ops.cast(scores, 'float32')
+        seen = where.matrix(*ops.shape(scores)[-2:])
+        if seen is not None:
+            scores = ops.where(seen, scores, masked_value('float32'))
+        weights = ops.cast(ops.softmax(scores, axis=-1), dtype)
+        return self.drop(weights) if self.drop else weights
+
+    def call(self, q, k, v, where):
+        """The mixed values (b, m, h, d_v)."""
+        return ops.einsum('bhmn,bnhd->bmhd', self.weigh(self.score(q, k), where), v)

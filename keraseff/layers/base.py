@@ -1,0 +1,92 @@
+"""The base of every layer here: the config is written once, for all of them."""
+
+import inspect
+
+import keras
+
+
+class Layer(keras.layers.Layer):
+    """A Keras layer whose config is its constructor's arguments.
+
+    Each argument of `__init__` is stored under its own name; `get_config` and
+    `from_config` then need no line in a subclass.  Every subclass is registered under
+    'keraseff', so `keras.models.load_model` finds it once its module is imported.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable(package='keraseff')(cls)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    @classmethod
+    def _argument_names(cls):
+        names = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Layer) and '__init__' in vars(base):
+                parameters = inspect.signature(base.__init__).parameters.values()
+                named = (p.name for p in parameters if p.kind not in _VARIADIC)
+                names |= dict.fromkeys(named)
+        names.pop('self', None)
+        return list(names)
+
+    def get_config(self):
+        """The constructor's arguments, nested objects serialised."""
+        config = super().get_config()
+        for name in self._argument_names():
+            value = getattr(self, name)
+            config[name] = keras.saving.serialize_keras_object(value)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer that `get_config` described."""
+        return cls(**{name: _deserialize(value) for name, value in config.items()})
+
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _deserialize(value):
+    if isinstance(value, dict) and 'class_name' in value:
+        return keras.saving.deserialize_keras_object(value)
+    return value
+
+
+class Loss(Layer):
+    """A loss inside the graph: subclass it and write `compute_loss`.
+
+    Args:
+        output_axis: which of the inputs come out again: None for all, an index, or a
+            list of indices.
+
+    `compute_loss(inputs, mask)` returns a scalar that is added to the model's loss.
+    """
+
+    def __init__(self, output_axis=None, **kwargs):
+        super().__init__(**kwargs)
+        self.output_axis = output_axis
+
+    def call(self, inputs, mask=None):
+        """Add the loss and pass the chosen inputs through."""
+        self.add_loss(self.compute_loss(inputs, mask))
+        return self._chosen(inputs)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The masks of the inputs that come out again."""
+        return None if previous_mask is None else self._chosen(previous_mask)
+
+    def _chosen(self, values):
+        if self.output_axis is None:
+            return values
+        if isinstance(self.output_axis, list | tuple):
+            return [values[i] for i in self.output_axis]
+        return values[self.output_axis]
+
+    def compute_loss(self, inputs, mask=None):
+        """The scalar to add to the model's loss; a subclass writes it."""
+        raise NotImplementedError(
+            f'{type(self).__name__} must define compute_loss(inputs, mask).'
+        )

@@ -1,0 +1,59 @@
+"""Token embeddings that are also the output matrix."""
+
+from keras import ops
+
+from keraseff.layers.base import Layer
+
+
+class Embedding(Layer):
+    """A vector for each id, or scores of each id for a vector, from one matrix E.
+
+    Args:
+        input_dim: number of ids, v.
+        output_dim: channels.
+        mask_zero: id 0 is padding.  The first step is never masked, for some models
+            begin their text with id 0.
+
+    Call argument `mode`: 'embedding' looks up, 'dense' multiplies by Eᵀ (weight tying).
+
+    'embedding': (b, n) -> (b, n, e); 'dense': (b, n, e) -> (b, n, v).
+    Weight tying: https://arxiv.org/abs/1608.05859
+    """
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        embeddings_initializer='uniform',
+        mask_zero=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.embeddings_initializer = embeddings_initializer
+        self.mask_zero = mask_zero
+
+    def build(self, input_shape):
+        """Make the matrix (input_dim, output_dim)."""
+        self.embeddings = self.add_weight(
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+            name='embeddings',
+        )
+
+    def call(self, inputs, mode='embedding'):
+        """Look up, or score."""
+        if mode == 'dense':
+            return ops.matmul(inputs, ops.transpose(self.embeddings))
+        if mode != 'embedding':
+            raise ValueError(f"mode={mode!r}: choose 'embedding' or 'dense'.")
+        ids = ops.cast(inputs, 'int32')
+        return ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """True at every id but 0, and at the first step; vectors keep their mask."""
+        if not self.mask_zero or len(inputs.shape) != 2:
+            return previous_mask
+        mask = ops.not_equal(inputs, 0)
+        return ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], axis=1)

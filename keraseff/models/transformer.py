@@ -1,0 +1,242 @@
+"""The base of all families: a graph laid in three strokes, each layer by its name."""
+
+import dataclasses
+
+import keras
+from keras.layers import Dropout
+
+from keraseff.initializers import fresh
+from keraseff.layers import Add
+from keraseff.layers import FeedForward
+from keraseff.layers import LayerNormalization
+from keraseff.layers import MultiHeadAttention
+from keraseff.models.application import APPLICATIONS
+from keraseff.models.application import UniLMMask
+from keraseff.models.config import make_config
+from keraseff.models.loading import load_weights
+from keraseff.models.loading import save_weights
+
+
+class Transformer:
+    """Builds a Keras model from a config; a family is a subclass of attributes.
+
+    Args:
+        options: what a config file holds, with bert4keras' spellings; unknown keys are
+            skipped.
+        application: 'encoder', 'lm' (no step sees a later one) or 'unilm' (segment 1
+            does not see its own future); both of the latter put the MLM head on.
+        keywords: options that override the file's; see `Config`.  Unknown ones raise.
+
+    What varies between families is said by class attributes: `embeddings` (which of
+    token, segment, position are summed), `position` (None, or a class of `Position`),
+    `pre_norm`, `use_bias`, `epsilon` and `mlm_epsilon`, and `names`, the checkpoint
+    tables.  The graph is laid by `apply_embeddings`, `apply_main_layers(x, i)` and
+    `apply_final_layers`; a subclass overrides one only where the graph itself differs.
+
+    Attributes after `build`: `model`, `inputs`, `outputs`, `input`, `output`, `layers`
+    (by name), and every field of the config.
+    """
+
+    embeddings = ('token', 'segment', 'position')
+    position = None
+    pre_norm = False
+    use_bias = True
+    epsilon = 1e-12
+    mlm_epsilon = 1e-12
+    names = {}
+    model_prefixes = ()
+
+    def __init__(self, options=None, application='encoder', **keywords):
+        if application not in APPLICATIONS:
+            raise ValueError(
+                f'application={application!r} is unknown; there are: '
+                f'{", ".join(APPLICATIONS)}.'
+            )
+        options = options or {}
+        self.refuse(options)
+        self.config = make_config(options, keywords)
+        self.application = application
+        for field in dataclasses.fields(self.config):
+            setattr(self, field.name, getattr(self.config, field.name))
+        self.layers = {} if self.layers is None else self.layers
+        self.causal = application == 'lm'
+        if application != 'encoder' and not self.with_mlm:
+            self.with_mlm = True
+        if self.keep_tokens is not None:
+            self.vocab_size = len(self.keep_tokens)
+        if self.compound_tokens is not None:
+            self.vocab_size += len(self.compound_tokens)
+        if self.layer_norm_eps is not None:
+            self.epsilon = self.mlm_epsilon = self.layer_norm_eps
+        self._scores = self._dense = self._p = None
+
+    def refuse(self, options):
+        """Raise for a file's options that would give another model than this family."""
+
+    # The graph
+
+    def build(self):
+        """Lay the graph and make `model`."""
+        inputs = self.get_inputs()
+        outputs = self.call(inputs)
+        extra = self.additional_input_layers
+        if extra is not None:
+            inputs = inputs + (list(extra) if isinstance(extra, list | tuple) else [extra])
+        self.inputs = inputs
+        self.input = inputs[0] if len(inputs) == 1 else inputs
+        self.outputs = outputs if isinstance(outputs, list) else [outputs]
+        self.output = outputs
+        self.model = keras.Model(self.input, self.output, name=self.name)
+
+    def call(self, inputs):
+        """Embeddings, blocks, heads."""
+        x = self.apply_embeddings(inputs)
+        for index in range(self.num_hidden_layers):
+            x = self.apply_main_layers(x, index)
+        return self.apply_final_layers(x)
+
+    def get_inputs(self):
+        """The model's inputs, int32 (b, n) each: tokens, segments, positions."""
+        raise NotImplementedError
+
+    def apply_embeddings(self, inputs):
+        """Ids to the sequence that the first block receives."""
+        raise NotImplementedError
+
+    def apply_main_layers(self, x, index):
+        """One block: attention, then feed-forward, each with its residual."""
+        name = f'Transformer-{index}'
+        x = self.residual(x, f'{name}-MultiHeadSelfAttention', self.attend)
+        return self.residual(x, f'{name}-FeedForward', self.feed_forward)
+
+    def apply_final_layers(self, x):
+        """The heads."""
+        raise NotImplementedError
+
+    def attend(self, x, name):
+        """Self-attention, with residual scores where asked for."""
+        arguments = {'p': self._p, 'dense': self._dense, 'residual': self._scores}
+        out = self.apply(
+            x,
+            MultiHeadAttention,
+            arguments={k: v for k, v in arguments.items() if v is not None},
+            heads=self.num_attention_heads,
+            head_size=self.attention_head_size,
+            out_dim=self.hidden_size,
+            key_size=self.attention_key_size,
+            use_bias=self.use_bias,
+            attention_dropout=self.attention_dropout_rate,
+            mechanism=self.attention,
+            position=self.position() if self.position else None,
+            causal=self.causal,
+            return_attention_scores=self.residual_attention_scores,
+            kernel_initializer=self.initializer,
+            name=name,
+        )
+        if self.residual_attention_scores:
+            out, self._scores = out
+        return out
+
+    def feed_forward(self, x, name):
+        """The position-wise network."""
+        return self.apply(
+            x,
+            FeedForward,
+            units=self.intermediate_size,
+            activation=self.hidden_act,
+            use_bias=self.use_bias,
+            kernel_initializer=self.initializer,
+            name=name,
+        )
+
+    def residual(self, x, name, layer):
+        """x + layer(x), normalised after the sum, or before the layer if `pre_norm`.
+
+        The only place that knows where a block's normalisation stands.
+        """
+        inner = self.norm(x, f'{name}-Norm') if self.pre_norm else x
+        inner = self.dropout(layer(inner, name), f'{name}-Dropout')
+        x = self.apply([x, inner], Add, name=f'{name}-Add')
+        return x if self.pre_norm else self.norm(x, f'{name}-Norm')
+
+    def norm(self, x, name, epsilon=None):
+        """The family's normalisation, conditional if the model is."""
+        cond = self.layer_norm_cond
+        return self.apply(
+            x,
+            LayerNormalization,
+            arguments={} if cond is None else {'cond': cond},
+            epsilon=self.epsilon if epsilon is None else epsilon,
+            conditional=cond is not None,
+            hidden_units=self.layer_norm_cond_hidden_size,
+            hidden_activation=self.layer_norm_cond_hidden_act,
+            hidden_initializer=self.initializer,
+            name=name,
+        )
+
+    def dropout(self, x, name):
+        """Dropout, or nothing at all where the rate is 0."""
+        if not self.dropout_rate:
+            return x
+        return self.apply(x, Dropout, rate=self.dropout_rate, name=name)
+
+    def unilm_mask(self, segment_ids):
+        """Make the mask of 'unilm' once, for all blocks."""
+        if self.application == 'unilm':
+            self._dense = self.apply(
+                segment_ids, UniLMMask, name='Attention-UniLM-Mask'
+            )
+
+    def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
+        """Call the layer of that name, making it first if there is none yet.
+
+        Args:
+            inputs: what it is called with; None returns the layer itself.
+            layer: its class.
+            arguments: keyword arguments of the call.
+            kwargs: keyword arguments of the constructor, among them `name`; not looked
+                at where the layer exists, which is how weights are shared.
+        """
+        name = self.prefixed(kwargs['name'])
+        if name not in self.layers:
+            initializer = kwargs.get('kernel_initializer')
+            if initializer is not None:
+                kwargs['kernel_initializer'] = fresh(initializer)
+            self.layers[name] = layer(**{**kwargs, 'name': name})
+        if inputs is None:
+            return self.layers[name]
+        return self.layers[name](inputs, **(arguments or {}))
+
+    def prefixed(self, name):
+        """A layer's name with the model's prefix before it."""
+        return f'{self.prefix or ""}{name}'
+
+    @property
+    def initializer(self):
+        """A normal distribution cut at two deviations, of `initializer_range`."""
+        return keras.initializers.TruncatedNormal(stddev=self.initializer_range)
+
+    # Weights
+
+    def load_weights_from_checkpoint(self, checkpoint, mapping=None):
+        """Load weights; nothing changes unless everything fits.
+
+        Args:
+            checkpoint: a path or a dict, see `keraseff.checkpoints.open_checkpoint`.
+            mapping: a table in place of the family's, {'Layer/variable': 'tensor'}.
+
+        Raises:
+            CheckpointError: tensors are missing or of another shape; all are named.
+        """
+        load_weights(self, checkpoint, mapping)
+
+    def save_weights_as_checkpoint(self, filename, mapping=None, dtype=None):
+        """Save weights under the names that the family's files use.
+
+        Args:
+            filename: ending in `.safetensors` for Hugging Face's names, anything else
+                is the prefix of a TensorFlow checkpoint with Google's.
+            mapping: a table in place of the family's.
+            dtype: of the tensors written, float32 by default.
+        """
+        save_weights(self, filename, mapping, dtype)

@@ -1,0 +1,36 @@
+"""Functions of tensors that keep nothing.
+
+Shape letters, the same everywhere in keraseff: `b` batch, `n` keys (or sequence
+length), `m` queries, `h` heads, `d` head size, `e` hidden size, `v` vocabulary,
+`c` classes.
+"""
+
+from keraseff.ops.activations import gelu_erf
+from keraseff.ops.activations import gelu_tanh
+from keraseff.ops.activations import get_activation
+from keraseff.ops.activations import leaky_relu
+from keraseff.ops.activations import set_gelu
+from keraseff.ops.activations import swish
+from keraseff.ops.masking import masked_value
+from keraseff.ops.masking import sequence_masking
+from keraseff.ops.rotary import apply_rotary_position_embeddings
+from keraseff.ops.rotary import sinusoidal_embeddings
+from keraseff.ops.shapes import align
+from keraseff.ops.shapes import batch_gather
+from keraseff.ops.shapes import flatten
+
+__all__ = [
+    'align',
+    'apply_rotary_position_embeddings',
+    'batch_gather',
+    'flatten',
+    'gelu_erf',
+    'gelu_tanh',
+    'get_activation',
+    'leaky_relu',
+    'masked_value',
+    'sequence_masking',
+    'set_gelu',
+    'sinusoidal_embeddings',
+    'swish',
+]

@@ -1,0 +1,56 @@
+"""What every test stands on: the backend, the seeds, the real data."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+_torch = importlib.util.find_spec('torch') is not None
+os.environ.setdefault('KERAS_BACKEND', 'torch' if _torch else 'tensorflow')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def find_data():
+    """The folder of real data sets, or None."""
+    given = os.environ.get('KERASEFF_DATA')
+    folder = Path(given) if given else ROOT.parent / 'shared' / 'data'
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope='session')
+def data_dir():
+    """The folder of real data sets; the test is skipped where there is none."""
+    folder = find_data()
+    if folder is None:
+        pytest.skip('no real data: set KERASEFF_DATA, or put it in ../shared/data')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    """The same random numbers for each test, whatever ran before it."""
+    import numpy as np
+
+    np.random.seed(0)
+    import sys
+
+    if 'keras' in sys.modules:
+        import keras
+
+        keras.utils.set_random_seed(0)
+    yield
+    if 'keras' in sys.modules:
+        import keras
+
+        keras.config.set_dtype_policy('float32')
+
+
+@pytest.fixture
+def rng():
+    """A numpy generator with a fixed seed."""
+    import numpy as np
+
+    return np.random.default_rng(0)

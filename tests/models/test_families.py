@@ -1,0 +1,245 @@
+"""Every family: the contract, and its equality with the reference implementation."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from harness import assert_close
+from harness import check_family
+from harness import save_and_reopen
+
+from keraseff.models import build_transformer_model
+
+SMALL = {
+    'vocab_size': 40,
+    'hidden_size': 24,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 3,
+    'intermediate_size': 36,
+    'max_position': 16,
+}
+FAMILIES = {
+    'bert': {},
+    'bert-embedding-size': {'embedding_size': 12},
+    'bert-untied': {'tie_word_embeddings': False},
+    'bert-relu': {'hidden_act': 'relu', 'attention_key_size': 6},
+    'roformer': {},
+    'roformer-embedding-size': {'embedding_size': 12},
+}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize('row', FAMILIES)
+def test_contract(row):
+    check_family(row.split('-')[0], SMALL | FAMILIES[row])
+
+
+PEERS = {
+    'bert': ('Bert', {}),
+    'bert-wide': ('Bert', {'hidden_size': 40, 'num_attention_heads': 5, 'vocab_size': 61}),
+    'bert-relu': ('Bert', {'hidden_act': 'relu', 'type_vocab_size': 3}),
+    'bert-gelu-new': ('Bert', {'hidden_act': 'gelu_new', 'num_hidden_layers': 3}),
+    'bert-silu': ('Bert', {'hidden_act': 'silu', 'layer_norm_eps': 1e-5}),
+    'bert-untied': ('Bert', {'tie_word_embeddings': False}),
+    'roformer': ('RoFormer', {}),
+    'roformer-wide': ('RoFormer', {'hidden_size': 40, 'num_attention_heads': 5}),
+    'roformer-embedding': ('RoFormer', {'embedding_size': 16, 'vocab_size': 73}),
+    'roformer-relu': ('RoFormer', {'hidden_act': 'relu', 'num_hidden_layers': 1}),
+}
+
+
+def peer(row, architecture, folder, **save):
+    """A random model of transformers, saved in `folder`."""
+    torch = pytest.importorskip('torch')
+    transformers = pytest.importorskip('transformers')
+    family, changes = PEERS[row]
+    config = getattr(transformers, f'{family}Config')(
+        **{
+            'vocab_size': 50,
+            'hidden_size': 24,
+            'num_hidden_layers': 2,
+            'num_attention_heads': 3,
+            'intermediate_size': 44,
+            'max_position_embeddings': 32,
+            'type_vocab_size': 2,
+            'hidden_act': 'gelu',
+            **({'embedding_size': changes.get('hidden_size', 24)} if family[0] == 'R' else {}),
+            **changes,
+        }
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f'{family}{architecture}')(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if 'embed_positions' not in name:
+                weight.add_(0.2 * torch.randn_like(weight))
+    model.save_pretrained(folder, **save)
+    return model
+
+
+def batch(vocab_size, segments=2):
+    """Two-segment texts of several lengths with their padding."""
+    draw = np.random.default_rng(3)
+    ids = draw.integers(1, vocab_size, (4, 11))
+    types = np.zeros((4, 11), int)
+    for row, (first, length) in enumerate([(4, 11), (3, 7), (2, 4), (6, 9)]):
+        ids[row, length:] = 0
+        types[row, first:length] = segments - 1
+    return ids, types
+
+
+def run_peer(model, ids, types):
+    """All outputs of a transformers model, as numpy arrays."""
+    import torch
+
+    with torch.no_grad():
+        out = model(
+            input_ids=torch.tensor(ids),
+            token_type_ids=torch.tensor(types),
+            attention_mask=torch.tensor((ids > 0).astype('int64')),
+        )
+    return {k: v.numpy() for k, v in out.items() if hasattr(v, 'numpy')}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize('row', PEERS)
+def test_hidden_states_equal_transformers(row, tmp_path):
+    model = peer(row, 'Model', tmp_path)
+    ids, types = batch(model.config.vocab_size, model.config.type_vocab_size)
+    theirs = run_peer(model, ids, types)
+    ours = build_transformer_model(tmp_path, tmp_path)
+    real = ids > 0
+    found = ours.predict([ids, types], verbose=0)
+    assert_close(found[real], theirs['last_hidden_state'][real], atol=1e-4)
+    if 'pooler_output' in theirs:
+        ours = build_transformer_model(tmp_path, tmp_path, with_pool=True)
+        found = ours.predict([ids, types], verbose=0)
+        assert_close(found, theirs['pooler_output'], atol=1e-4)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize('row', PEERS)
+def test_logits_equal_transformers(row, tmp_path):
+    architecture = 'ForPreTraining' if row.startswith('bert') else 'ForMaskedLM'
+    model = peer(row, architecture, tmp_path)
+    ids, types = batch(model.config.vocab_size, model.config.type_vocab_size)
+    theirs = run_peer(model, ids, types)
+    options = {'with_mlm': 'linear'}
+    if architecture == 'ForPreTraining':
+        options['with_nsp'] = 'linear'
+    ours = build_transformer_model(tmp_path, tmp_path, **options)
+    found = ours.predict([ids, types], verbose=0)
+    if architecture == 'ForPreTraining':
+        assert_close(found[0], theirs['seq_relationship_logits'], atol=1e-4)
+        found, logits = found[1], theirs['prediction_logits']
+    else:
+        logits = theirs['logits']
+    assert_close(found[ids > 0], logits[ids > 0], atol=1e-4, rtol=1e-4)
+
+
+def test_every_hugging_face_format_opens(tmp_path):
+    torch = pytest.importorskip('torch')
+    model = peer('bert', 'ForPreTraining', tmp_path / 'whole')
+    peer('bert', 'ForPreTraining', tmp_path / 'shards', max_shard_size='20KB')
+    assert len(list((tmp_path / 'shards').glob('*.safetensors'))) > 1
+    config = (tmp_path / 'whole' / 'config.json').read_text()
+    for name, legacy in (('zip', False), ('legacy', True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / 'config.json').write_text(config)
+        torch.save(
+            model.state_dict(),
+            folder / 'pytorch_model.bin',
+            _use_new_zipfile_serialization=not legacy,
+        )
+    ids, types = batch(50)
+    logits = run_peer(model, ids, types)['prediction_logits']
+    for name in ('whole', 'shards', 'zip', 'legacy'):
+        path = tmp_path / name
+        ours = build_transformer_model(path, path, with_mlm='linear')
+        found = ours.predict([ids, types], verbose=0)
+        assert_close(found[ids > 0], logits[ids > 0], atol=1e-4, rtol=1e-4)
+
+
+def test_transformers_opens_what_we_save(tmp_path):
+    transformers = pytest.importorskip('transformers')
+    model = peer('bert', 'ForPreTraining', tmp_path)
+    ours = build_transformer_model(
+        tmp_path, tmp_path, with_mlm='linear', with_nsp=True, return_keras_model=False
+    )
+    for weight in ours.model.weights:
+        weight.assign(weight.value * 0.5)
+    ours.save_weights_as_checkpoint(tmp_path / 'model.safetensors')
+    again = transformers.BertForPreTraining.from_pretrained(tmp_path).eval()
+    ids, types = batch(50)
+    theirs = run_peer(again, ids, types)['prediction_logits']
+    assert np.abs(theirs - run_peer(model, ids, types)['prediction_logits']).max() > 0.1
+    found = ours.model.predict([ids, types], verbose=0)[1]
+    assert_close(found[ids > 0], theirs[ids > 0], atol=1e-4, rtol=1e-4)
+
+
+def test_google_reads_what_we_save(tmp_path):
+    tf = pytest.importorskip('tensorflow')
+    ours = build_transformer_model(SMALL, return_keras_model=False, with_mlm='linear')
+    ours.save_weights_as_checkpoint(tmp_path / 'bert_model.ckpt')
+    reader = tf.train.load_checkpoint(str(tmp_path / 'bert_model.ckpt'))
+    table = reader.get_tensor('bert/embeddings/word_embeddings')
+    layer = ours.model.get_layer('Embedding-Token')
+    np.testing.assert_array_equal(table, keras.ops.convert_to_numpy(layer.embeddings))
+    shapes = reader.get_variable_to_shape_map()
+    assert shapes['bert/encoder/layer_1/intermediate/dense/kernel'] == [24, 36]
+    assert shapes['cls/predictions/output_bias'] == [40]
+
+
+BERT4KERAS = {
+    'bert': {},
+    'bert_pool': {'with_pool': 'tanh'},
+    'bert_mlm_nsp': {'with_mlm': 'linear', 'with_nsp': True},
+    'bert_lm': {'with_mlm': 'linear', 'application': 'lm'},
+    'bert_unilm': {'with_mlm': 'linear', 'application': 'unilm'},
+    'bert_hierarchical': {'hierarchical_position': True, 'max_position': 8},
+    'bert_key_size': {'attention_key_size': 16},
+    'bert_embedding_size': {'embedding_size': 24, 'with_mlm': 'linear'},
+    'roformer': {'model': 'roformer'},
+    'roformer_unilm': {
+        'model': 'roformer',
+        'with_mlm': 'linear',
+        'application': 'unilm',
+    },
+}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize('case', BERT4KERAS)
+def test_outputs_equal_bert4keras(case, data_dir):
+    folder = data_dir.parent / 'peers' / 'bert4keras'
+    if not folder.is_dir():
+        pytest.skip("no outputs of bert4keras beside the real data, in '../peers'")
+    with np.load(folder / f'{case}.npz') as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    weights = {name[2:]: a for name, a in arrays.items() if name.startswith('w:')}
+    inputs = [arrays[name] for name in sorted(arrays) if name.startswith('in:')]
+    outputs = [arrays[name] for name in sorted(arrays) if name.startswith('out:')]
+    config = json.loads((folder / 'config.json').read_text())
+    model = build_transformer_model(config, weights, **BERT4KERAS[case])
+    found = model.predict(inputs, verbose=0)
+    assert_close(found if isinstance(found, list) else [found], outputs, atol=1e-5)
+
+
+@pytest.mark.every_backend
+def test_the_toy_checkpoint_of_keras_bert_opens(data_dir):
+    folder = data_dir / 'keras_bert_toy_ckpt' / 'test_checkpoint'
+    model = build_transformer_model(
+        folder / 'bert_config.json',
+        folder / 'bert_model.ckpt',
+        with_mlm=True,
+        with_nsp=True,
+    )
+    ids = np.array([[1, 2, 3, 4]])
+    nsp, mlm = model.predict([ids, ids * 0], verbose=0)
+    assert_close(nsp.sum(-1), np.ones(1))
+    assert_close(mlm.sum(-1), np.ones((1, 4)))
+    again = save_and_reopen(model)
+    assert_close(again.predict([ids, ids * 0], verbose=0), [nsp, mlm])
+
