@@ -54,7 +54,8 @@ def gradients(f, *arrays):
         tape.watch(tensors)
         value = f(*tensors)
     zero = tf.UnconnectedGradients.ZERO
-    return [g.numpy() for g in tape.gradient(value, tensors, zero)]
+    found = tape.gradient(value, tensors, unconnected_gradients=zero)
+    return [g.numpy() for g in found]
 
 
 def save_and_reopen(model):

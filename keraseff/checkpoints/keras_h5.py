@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _LEAVES = {
 }
 # Deflate shrinks to a thousandth at best; more than that is a trap.
 _MAX_RATIO = 1100
+_MAX_DEPTH = 24
+_MAX_MEMBERS = 100_000
 _FAULTS = (
     OSError,
     ValueError,
@@ -80,20 +83,18 @@ class KerasH5Checkpoint(Checkpoint):
 
     def _collect(self, root: h5py.File) -> dict[str, Stored]:
         tensors: dict[str, Stored] = {}
-        if not _has_names(root, 'layer_names'):
+        if not any(key in root.attrs for key in ('layer_names', 'layer_names0')):
             raise CheckpointError(
                 self._file.path,
-                "has no 'layer_names'; only transformers' tf_model.h5 "
-                'can be read, files of Keras itself load with model.load_weights().',
+                "has no 'layer_names'; only transformers' tf_model.h5 can be read, "
+                'files of Keras itself load with model.load_weights().',
             )
-        for layer in _names(root, 'layer_names'):
-            group = _follow(root, layer)
-            for weight in _names(group, 'weight_names'):
+        for layer in root:
+            for weight, dataset in _datasets(root, layer):
                 name = torch_name(layer, weight)
                 if name in tensors:
                     raise ValueError(f'two weights are called {name!r}')
-                where = f'{layer}/{weight}'
-                tensors[name] = self._describe(where, _follow(group, weight))
+                tensors[name] = self._describe(f'{layer}/{weight}', dataset)
         return tensors
 
     def _describe(self, where: str, dataset: h5py.Dataset) -> Stored:
@@ -137,26 +138,26 @@ class KerasH5Checkpoint(Checkpoint):
             raise CheckpointError(self._file.path, f'{reason:.300}.') from error
 
 
-def _follow(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """The member of that name; links that leave the file or the tree are refused."""
-    for part in name.split('/'):
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f'{name!r} is missing or a link')
-        group = group[part]
-    return group
+def _datasets(root: h5py.Group, layer: str) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The arrays below a layer's group, with their paths from there on.
 
-
-def _has_names(group: h5py.Group, key: str) -> bool:
-    return key in group.attrs or f'{key}0' in group.attrs
-
-
-def _names(group: h5py.Group, key: str) -> list[str]:
-    """A list of names; Keras splits long ones over `key0`, `key1` and so on."""
-    if key in group.attrs:
-        found = list(group.attrs[key])
-    else:
-        found = []
-        while f'{key}{len(found)}' in group.attrs:
-            found.append(group.attrs[f'{key}{len(found)}'])
-        found = [name for part in found for name in part]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
+    Their paths are their names. The attribute `weight_names` has the same, but its
+    strings lie in a heap on which the HDF5 library hangs or crashes when it is
+    damaged. Links that leave the file or the tree are refused.
+    """
+    waiting = [(layer, root, 0)]
+    seen = 0
+    while waiting:
+        path, parent, depth = waiting.pop()
+        name = path.rpartition('/')[2]
+        if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f'{path!r} is a link')
+        member = parent[name]
+        if not isinstance(member, h5py.Group):
+            yield path.removeprefix(f'{layer}/'), member
+            continue
+        children = list(member)
+        seen += len(children)
+        if depth > _MAX_DEPTH or seen > _MAX_MEMBERS:
+            raise ValueError('its groups go on without end')
+        waiting += [(f'{path}/{child}', member, depth + 1) for child in children]

@@ -179,7 +179,10 @@ class DataGenerator:
         return narrow(sequence_padding(arrays, lengths, seq_dims=len(lengths)))
 
     def forfit(self, random: bool = True) -> Iterator[tuple]:
-        """Batches without end, as tuples, for `fit` with `steps_per_epoch=len(self)`.
+        """Batches without end, as tuples, for `fit`.
+
+        Give `fit` also `steps_per_epoch=len(self)`, and `shuffle=False`, else Keras
+        warns that it does not shuffle; the shuffling is done here.
 
         On TensorFlow, Keras takes an axis that is equal in the first two batches for
         fixed, and fails at a later batch of another length. So the second batch is
@@ -201,8 +204,9 @@ class DataGenerator:
     def fortest(self, random: bool = False) -> Iterator[tuple]:
         """Batches of inputs alone, once through, as 1-tuples, for `predict`.
 
-        In order; where Keras would take a length for fixed (see `forfit`), the first
-        batch is padded one step further.
+        Give `predict` also `steps=len(self)`, else Keras warns at the end. The order is
+        kept; where Keras would take a length for fixed (see `forfit`), the first batch
+        is padded one step further.
         """
         batches = (as_tuples(batch)[:1] for batch in self.__iter__(random))
         head = list(itertools.islice(batches, AHEAD))

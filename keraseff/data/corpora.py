@@ -23,6 +23,9 @@ from keraseff.data.files import atomic_write
 from keraseff.data.files import read_lines
 from keraseff.decoding.tags import split_tag
 
+# not just a bracket, with which a text may begin
+_JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|\]|$))')
+
 Entity = tuple[int, int, str]
 Example = tuple[str, list[Entity]]
 
@@ -97,12 +100,13 @@ def detect_format(path: str | os.PathLike) -> str:
     lines = [text for _, text in itertools.islice(read_lines(path), 200)]
     lines = [line for line in lines if line.strip()]
     found = None
-    if lines and lines[0].lstrip()[0] in '[{' and '\t' not in lines[0]:
+    # a tag or two may be wrong: reading then says where
+    if lines and sum(map(_is_tagged, lines)) >= 0.9 * len(lines):
+        found = 'columns'
+    elif lines and _JSON.match(lines[0]):
         found = _detect_json(path)
     elif any('|||' in line for line in lines):
         found = 'cmeee_text'
-    elif lines and all(_is_tagged(line) for line in lines):
-        found = 'columns'
     if found is None:
         known = '; '.join(f'{name}: {form.looks}' for name, form in FORMATS.items())
         raise ValueError(
@@ -113,7 +117,7 @@ def detect_format(path: str | os.PathLike) -> str:
 
 
 def _is_tagged(line: str) -> bool:
-    fields = re.split('[\t ]', line)
+    fields = re.split('[\t ]', line.rstrip())
     try:
         split_tag(fields[-1])
     except ValueError:

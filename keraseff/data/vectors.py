@@ -49,7 +49,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         rows = file[file.files[0]].astype('float32')
     vocab = load_restricted_pickle(pickle)
     if not isinstance(vocab, dict) or max(vocab.values(), default=0) >= len(rows):
-        raise ValueError(f'{pickle} does not number the {len(rows)} rows of {arrays[0]}')
+        raise ValueError(
+            f'{pickle} does not number the {len(rows)} rows of {arrays[0]}'
+        )
     return {character: rows[i] for character, i in vocab.items()}
 
 

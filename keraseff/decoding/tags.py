@@ -20,7 +20,7 @@ def split_tag(tag: str) -> tuple[str, str]:
     Knows `B-PER`, `B_PER`, `PER-B`, `PER_B` and a bare `B`.
     Raises ValueError for anything else.
     """
-    if tag in ('O', 'o', ''):
+    if tag in ('O', 'o'):
         return 'O', ''
     if tag in _PREFIXES:
         return tag, ''

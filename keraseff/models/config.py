@@ -34,7 +34,7 @@ class Config:
             input.
         keep_tokens: ids kept of the checkpoint's vocabulary, in their new order.
         compound_tokens: tokens appended to it: lists of ids, or (ids, weights), whose
-            vectors are averaged.
+            vectors are averaged; the ids count the rows that `keep_tokens` kept.
         residual_attention_scores: RealFormer's sum of scores over the layers.
         ignore_invalid_weights: leave missing or mis-shaped tensors as they were made.
         autoresize_weights: tile or cut mis-shaped tensors to the shape wanted.

@@ -76,7 +76,7 @@ def _table(transformer, dialect, mapping):
     if mapping is None:
         mapping = transformer.names.get(dialect)
         if mapping is None:
-            raise CheckpointError(
+            raise ValueError(
                 f'{type(transformer).__name__} has no names for {dialect} files; it '
                 f'knows those of {", ".join(transformer.names)}.'
             )
@@ -147,8 +147,9 @@ class _Plan:
             largest = max(keep, default=-1)
             if largest >= rows:
                 raise CheckpointError(
-                    f'{self.source.path}: keep_tokens asks for token {largest}, but '
-                    f'{tensor} has {rows} rows; it was made for another vocabulary.'
+                    self.source.path,
+                    f'keep_tokens asks for token {largest}, but '
+                    f'{tensor} has {rows} rows; it was made for another vocabulary.',
                 )
             rows = len(keep)
         rows += len(compound or ())
@@ -160,16 +161,14 @@ class _Plan:
         if left in TOKEN_AXES:
             array = self._adapt(array.T if TOKEN_AXES[left] else array)
             array = array.T if TOKEN_AXES[left] else array
-        if array.shape != wanted:
+        if array.shape != wanted:  # only with autoresize_weights, see _add
             array = orthogonally_resize(np.asarray(array, 'float32'), wanted)
-        return np.asarray(array)
+        return np.array(array)  # files are read-only, which Torch warns of
 
     def _adapt(self, array):
-        keep, compound = self.transformer.keep_tokens, self.transformer.compound_tokens
-        extra = None if not compound else compound_rows(array, compound)
-        if keep is not None:
-            array = keep_rows(array, keep)
-        return array if extra is None else np.concatenate([array, extra])
+        if self.transformer.keep_tokens is not None:
+            array = keep_rows(array, self.transformer.keep_tokens)
+        return compound_rows(array, self.transformer.compound_tokens or [])
 
     def _check_tied(self, variables):
         """Refuse to drop an output matrix that is not the embeddings after all."""
@@ -182,8 +181,9 @@ class _Plan:
         words = self._find(table.get('Embedding-Token/embeddings', ''))
         if words and not np.array_equal(self.source[words], self.source[output]):
             raise CheckpointError(
-                f'{self.source.path}: {output} differs from {words}; this model scores '
-                'with a matrix of its own: pass tie_word_embeddings=False.'
+                self.source.path,
+                f'{output} differs from {words}; this model scores '
+                'with a matrix of its own: pass tie_word_embeddings=False.',
             )
 
     def check(self):
@@ -201,11 +201,11 @@ class _Plan:
             lines = '\n  '.join(wrong[:20] + [unused] * bool(extra))
             more = f'\n  and {len(wrong) - 20} more' if len(wrong) > 20 else ''
             raise CheckpointError(
-                f'{self.source.path} does not fit this '
-                f'{type(self.transformer).__name__}; no weight was changed.\n  '
+                self.source.path,
+                f'it does not fit this {type(self.transformer).__name__}; no weight was changed.\n  '
                 f'{lines}{more}\n'
                 'Check the config; ignore_invalid_weights=True leaves such weights as '
-                'they are, autoresize_weights=True tiles or cuts mis-shaped ones.'
+                'they are, autoresize_weights=True tiles or cuts mis-shaped ones.',
             )
         for text in wrong + [unused] * bool(extra):
             warnings.warn(f'{self.source.path}: {text}.', stacklevel=4)

@@ -32,9 +32,11 @@ def align(
     origins = [i for _, indices in words for i in indices]
     first = int(bool(tokens) and tokens[0] == ends[0])
     last = len(tokens) - int(len(tokens) > first and tokens[-1] == ends[1])
-    body = tokens[first:last]
+    body = list(tokens[first:last])
     shown = [translate.get(token, token) for token in source]
     head = _common(shown, body)
+    if head < len(body) and shown[len(shown) - len(body) :] == body:
+        head = 0
     tail = _common(shown[head:][::-1], body[head:][::-1])
     if head + tail == len(body):
         spans = _search(stream, origins, source)

@@ -49,9 +49,7 @@ class TokenizerBase:
         Raises:
             ValueError: `maxlen` is too small for the specials.
         """
-        translate = self._token_translate
-        tokens = [translate.get(token, token) for token in self._tokenize(_text(text))]
-        tokens = self._surround(tokens, self._token_start, self._token_end)
+        tokens = self._finish(self._tokenize(_text(text)))
         if maxlen is None:
             return tokens
         return self._truncate(maxlen, 'right', False, tokens)[0]
@@ -145,6 +143,11 @@ class TokenizerBase:
         """The ids of a text, specials included, or of tokens."""
         tokens = self.tokenize(text) if isinstance(text, str) else _tokens(text)
         return self.tokens_to_ids(tokens)
+
+    def _finish(self, tokens: list[str]) -> list[str]:
+        """Translated, between the start and the end token."""
+        translated = [self._token_translate.get(token, token) for token in tokens]
+        return self._surround(translated, self._token_start, self._token_end)
 
     @staticmethod
     def _surround(

@@ -6,7 +6,10 @@ Unicode added later are ordinary characters to them, and so they are here, whate
 the version of Python. Hence the ids do not change with an upgrade.
 """
 
+import functools
 import unicodedata
+
+_remembered = functools.lru_cache(maxsize=1 << 16)
 
 
 def _code_points(ranges: str) -> frozenset[str]:
@@ -61,6 +64,7 @@ def is_ideograph(ch: str) -> bool:
     return any(first <= code <= last for first, last in _IDEOGRAPHS)
 
 
+@_remembered
 def is_split_ideograph(ch: str) -> bool:
     """Whether `ch` becomes a word of its own as a Chinese character.
 
@@ -70,11 +74,13 @@ def is_split_ideograph(ch: str) -> bool:
     return is_ideograph(ch) and not '\U0002b820' <= ch <= '\U0002b91f'
 
 
+@_remembered
 def is_space(ch: str) -> bool:
     """Whether `ch` separates words."""
     return ch in ' \t\n\r' or unicodedata.category(ch) in ('Zs', 'Zl', 'Zp')
 
 
+@_remembered
 def is_removed(ch: str) -> bool:
     """Whether `ch` vanishes without separating: controls, formats, private use,
     surrogates, NUL and U+FFFD."""
@@ -90,6 +96,7 @@ def is_control(ch: str) -> bool:
     return unicodedata.category(ch) in ('Cc', 'Cf')
 
 
+@_remembered
 def is_punctuation(ch: str) -> bool:
     """Whether `ch` becomes a word of its own as punctuation.
 
@@ -102,6 +109,7 @@ def is_punctuation(ch: str) -> bool:
     return ch in _WAS_PUNCTUATION
 
 
+@_remembered
 def is_mark(ch: str) -> bool:
     """Whether `ch` is a non-spacing mark, such as a combining accent."""
     if unicodedata.category(ch) == 'Mn':
@@ -122,6 +130,7 @@ def fold(text: str) -> tuple[str, list[int]]:
     return ''.join(c for c, _ in folded), [i for _, i in folded]
 
 
+@_remembered
 def _decompose(ch: str) -> str:
     return ch if ch < '\xa0' else unicodedata.normalize('NFD', ch)
 

@@ -30,6 +30,8 @@ def _singles() -> str:
 
 
 SINGLES = _singles()
+# Characters for which folding is `lower`.
+is_simple = re.compile(f'[\t\n -~\u3000{SINGLES}]*').fullmatch
 SPACES = re.compile('[ \t\n\r\u3000]+')
 # 'x12中文,y' -> ['', 'x12', '中文,', 'y', '']: singles at the even places.
 split_runs = re.compile(f'([^{SINGLES}]+)').split

@@ -41,9 +41,13 @@ class UserWords:
     def _match(self, text: str, i: int) -> int:
         for length in self._lengths.get(text[i], ()):
             stop = i + length
-            if text[i:stop] in self._words and not (
-                _touching(text[i - 1 : i], text[i])
-                or _touching(text[stop - 1], text[stop : stop + 1])
+            if (
+                stop <= len(text)
+                and text[i:stop] in self._words
+                and not (
+                    _touching(text[i - 1 : i], text[i])
+                    or _touching(text[stop - 1], text[stop : stop + 1])
+                )
             ):
                 return length
         return 0

@@ -24,6 +24,7 @@ from keraseff.tokenizers.readable import cjk_punctuation
 from keraseff.tokenizers.readable import join_tokens
 from keraseff.tokenizers.tables import SPACES
 from keraseff.tokenizers.tables import Cache
+from keraseff.tokenizers.tables import is_simple
 from keraseff.tokenizers.tables import split_runs
 from keraseff.tokenizers.user_words import UserWords
 from keraseff.tokenizers.vocab import is_redundant
@@ -50,7 +51,8 @@ class Tokenizer(TokenizerBase):
         word_maxlen: a word of more characters is unknown. 100 as in transformers;
             bert4keras has 200.
         user_words: words that are kept whole, the longest first, where they are in the
-            vocabulary. They come before `pre_tokenize`.
+            vocabulary. They come before `pre_tokenize`. Single characters, specials and
+            '##' pieces do not count, so the whole vocabulary of a WoBERT will do.
         match_special: takes '[CLS]', '[MASK]', … in a text for the special tokens, as
             transformers does. Not for text that users write.
         **kwargs: `token_start`, `token_end`, `pre_tokenize`, `token_translate`; see
@@ -79,8 +81,9 @@ class Tokenizer(TokenizerBase):
         self._token_dict_inv = {i: token for token, i in self._token_dict.items()}
         self._vocab_size = max(self._token_dict_inv, default=-1) + 1
         self._set_special_ids()
-        words = [self._normalize(word) for word in user_words or ()]
-        words = [word for word in words if word in self._token_dict]
+        words = {self._normalize(word) for word in user_words or ()}
+        words = {word for word in words & self._token_dict.keys() if len(word) > 1}
+        words = {w for w in words if w[:2] != '##' and not is_special(w)}
         self._user_words = UserWords(words) if words else None
         self._specials = self._written_specials() if match_special else None
         self._set_tables()
@@ -137,7 +140,7 @@ class Tokenizer(TokenizerBase):
         """
         source = self._tokenize(text)
         if tokens is None:
-            tokens = self.tokenize(text)
+            tokens = self._finish(source)
         words = words_between(self._specials, text, self._do_lower_case)
         ends = self._token_start, self._token_end
         return align(words, source, tokens, self._token_translate, ends)
@@ -198,7 +201,9 @@ class Tokenizer(TokenizerBase):
                     yield word, word in self._token_dict
 
     def _normalize(self, text: str) -> str:
-        return fold(text)[0] if self._do_lower_case else text
+        if not self._do_lower_case:
+            return text
+        return text.lower() if is_simple(text) else fold(text)[0]
 
     def _word_piece_tokenize(self, word: str) -> list[str]:
         return cut_word(word, self._token_dict, self._word_maxlen)

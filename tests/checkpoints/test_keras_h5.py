@@ -127,6 +127,14 @@ def test_links_are_not_followed(tmp_path):
             open_checkpoint(tmp_path / 'tf_model.h5')
 
 
+def test_groups_within_themselves(tmp_path):
+    with h5py.File(tmp_path / 'tf_model.h5', 'w') as root:
+        group = listed(root)
+        group['again'] = group
+    with pytest.raises(CheckpointError, match='without end'):
+        open_checkpoint(tmp_path / 'tf_model.h5')
+
+
 def test_arrays_must_lie_in_the_file(tmp_path):
     (tmp_path / 'secret').write_bytes(bytes(12))
     with h5py.File(tmp_path / 'tf_model.h5', 'w') as root:

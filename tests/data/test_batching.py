@@ -264,8 +264,10 @@ def test_keras_trains_and_predicts_on_them():
     model.layers[-1].set_weights([np.ones((1, 1)), np.zeros(1)])
     lengths = [5] * 12 + [20] * 3 + [40, 5]
     generator = Counts(lengths, 2)
-    predicted = model.predict(generator.fortest(), verbose=0)
+    predicted = model.predict(generator.fortest(), steps=len(generator), verbose=0)
     np.testing.assert_allclose(predicted[:, 0], lengths)
     batches = generator.forfit(random=False)
-    history = model.fit(batches, steps_per_epoch=len(generator), epochs=2, verbose=0)
+    # shuffle=False: else Keras warns that a generator can not be shuffled
+    options = {'steps_per_epoch': len(generator), 'epochs': 2, 'shuffle': False}
+    history = model.fit(batches, **options, verbose=0)
     np.testing.assert_allclose(history.history['loss'], [0, 0], atol=1e-9)

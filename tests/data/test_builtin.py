@@ -56,7 +56,9 @@ def test_dev_has_other_names():
     assert (len(train), len(dev)) == (600, 120)
 
     def names(rows, wanted):
-        return [text[s:e] for text, found in rows for s, e, kind in found if kind == wanted]
+        return [
+            text[s:e] for text, found in rows for s, e, kind in found if kind == wanted
+        ]
 
     for kind, shared in (('person', 0.0), ('place', 0.3), ('organisation', 0.05)):
         known = set(names(train, kind))

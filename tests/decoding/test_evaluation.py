@@ -103,12 +103,17 @@ def test_errors_by_kind():
 def test_every_error_is_counted_once(rng):
     def some():
         return [
-            [(a, a + n, 'xy'[k]) for a, n, k in rng.integers((0, 1, 0), (9, 4, 2), (5, 3))]
+            [
+                (a, a + n, 'xy'[k])
+                for a, n, k in rng.integers((0, 1, 0), (9, 4, 2), (5, 3))
+            ]
             for _ in range(40)
         ]
 
     gold, found = some(), some()
-    counts = {k: v['count'] for k, v in error_report(['字' * 12] * 40, gold, found).items()}
+    counts = {
+        k: v['count'] for k, v in error_report(['字' * 12] * 40, gold, found).items()
+    }
     scores = entity_scores(gold, found)
     paired = counts['type'] + counts['boundary']
     assert counts['missed'] + paired == scores['gold'] - scores['correct']

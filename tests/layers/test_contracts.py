@@ -50,7 +50,7 @@ def test_first_token(rng):
 
 @pytest.mark.every_backend
 def test_embedding_looks_up_and_scores_with_one_matrix(rng):
-    ids = np.array([[0, 3, 0], [2, 1, 0]])
+    ids = np.array([[0, 3, 0], [2, 1, 0]], 'int32')
     layer = layers.Embedding(4, 5, mask_zero=True)
     table = rng.normal(size=(4, 5)).astype('float32')
     found = layer(ids)

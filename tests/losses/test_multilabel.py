@@ -113,7 +113,7 @@ def test_soft_labels_are_met_where_the_loss_is_stationary(rng):
     (away,) = gradients(
         lambda s: ops.sum(multilabel_categorical_crossentropy(soft, s)), scores + 1
     )
-    assert np.abs(away).max() > 0.1
+    assert np.abs(away).max() > 0.05
 
 
 def test_half_labels_are_the_formula(rng):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from harness import assert_close
 from harness import to_numpy
+from keras import ops
 from reference import spans as slow
 
 from keraseff.ops import apply_rotary_position_embeddings
@@ -11,7 +12,8 @@ from keraseff.ops import sinusoidal_embeddings
 def rotate(x, positions):
     return to_numpy(
         apply_rotary_position_embeddings(
-            sinusoidal_embeddings(np.atleast_2d(positions), x.shape[-1]), x
+            sinusoidal_embeddings(np.atleast_2d(positions), x.shape[-1]),
+            ops.convert_to_tensor(x),
         )
     )
 
@@ -79,7 +81,7 @@ def test_fractional_positions_and_base():
 
 
 def test_several_tensors_come_back_as_a_list(rng):
-    x = rng.normal(size=(1, 3, 4)).astype('float32')
+    x = ops.convert_to_tensor(rng.normal(size=(1, 3, 4)).astype('float32'))
     angles = sinusoidal_embeddings(np.arange(3.0)[None], 4)
     both = apply_rotary_position_embeddings(angles, x, 2 * x)
     assert_close(2 * both[0], both[1])

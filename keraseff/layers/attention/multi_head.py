@@ -179,7 +179,8 @@ class MultiHeadAttention(Layer):
                 )
 
     def _split(self, x):
-        return ops.reshape(x, ops.shape(x)[:2] + (self.heads, -1))
+        size = x.shape[-1] // self.heads
+        return ops.reshape(x, ops.shape(x)[:2] + (self.heads, size))
 
     def _join(self, x):
         flat = ops.shape(x)[:2] + (self.heads * self.head_size,)
