@@ -1,6 +1,7 @@
 """Metadata and dependencies; tool settings live in pyproject.toml."""
 
 from pathlib import Path
+
 from setuptools import find_packages
 from setuptools import setup
 

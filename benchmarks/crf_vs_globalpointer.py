@@ -71,6 +71,7 @@ def heads(args, n, draw):
     for place in np.ndindex(b, h, 3):
         dense[(*place[:2], *ends[place])] = 1
     sparse_loss = sparse_global_pointer_crossentropy
+    dense_loss = global_pointer_crossentropy
     cases = {
         'GlobalPointer': (GlobalPointer, sparse_loss, ends),
         'GlobalPointer, dense labels': (

@@ -132,7 +132,9 @@ def _check_half(make, call, layer, inputs, expected, tolerance):
     for new, old in zip(half.weights, layer.weights, strict=True):
         new.assign(old)
     found = to_numpy(call(half, *inputs))
-    for x, y in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
+    for x, y in zip(
+        keras.tree.flatten(found), keras.tree.flatten(expected), strict=True
+    ):
         assert np.isfinite(x).all()
         seen = np.abs(y) < 1e4
         np.testing.assert_allclose(
@@ -174,7 +176,13 @@ def check_mechanism(mechanism, position=None, causal_allowed=True):
 
     def attention(causal=False, **kwargs):
         return MultiHeadAttention(
-            2, 4, out_dim=6, mechanism=make(), position=position, causal=causal, **kwargs
+            2,
+            4,
+            out_dim=6,
+            mechanism=make(),
+            position=position,
+            causal=causal,
+            **kwargs,
         )
 
     x = np.random.default_rng(1).normal(size=(2, 7, 6)).astype('float32')
@@ -241,7 +249,10 @@ def check_family(name, config, **options):
 def _check_formats(name, config, heads, built, inputs, expected):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        for dialect, file in (('huggingface', 'm.safetensors'), ('tensorflow', 'm.ckpt')):
+        for dialect, file in (
+            ('huggingface', 'm.safetensors'),
+            ('tensorflow', 'm.ckpt'),
+        ):
             if dialect not in built.names:
                 continue
             built.save_weights_as_checkpoint(folder / file)

@@ -92,8 +92,9 @@ def test_function_equals_the_metric_on_one_batch(rng):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize('policy', ['float32', 'mixed_float16'])
-@pytest.mark.parametrize('form', ['dense', 'sparse'])
+@pytest.mark.parametrize(
+    ('policy', 'form'), [('float32', 'dense'), ('mixed_float16', 'sparse')]
+)
 def test_fit_counts_all_batches_and_survives_saving(policy, form, rng):
     keras.config.set_dtype_policy(policy)
     _, ends, labels = batch(rng)

@@ -89,11 +89,14 @@ def join_windows(
     """The entities of each of `count` texts, from those found in their windows.
 
     Args:
+        windows: in any order.
         found: for each window (start, end, type[, score]) in characters of the window.
     """
     parts: list[list] = [[] for _ in range(count)]
     for window, spans in zip(windows, found, strict=True):
         parts[window.row].append((window.offset, list(spans), window.length))
+    for row in parts:
+        row.sort(key=lambda part: part[0])
     return [
         merge_windows([part[:2] for part in row], [part[2] for part in row])
         for row in parts

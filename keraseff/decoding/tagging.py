@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keraseff.decoding.spans import flatten_spans
-from keraseff.decoding.tags import split_tag
 from keraseff.decoding.tags import spans_to_tags
+from keraseff.decoding.tags import split_tag
 from keraseff.decoding.tags import tags_to_spans
 from keraseff.decoding.viterbi import ViterbiDecoder
 

@@ -99,8 +99,8 @@ class EfficientGlobalPointer(GlobalPointer):
     """s_α(i, j) = (R_i q_i)ᵀ (R_j k_j) / √d + w_αᵀ [q_i; k_i; q_j; k_j].
 
     One query and key shared by all types say whether a span is an entity, a linear map
-    of its two ends says of which type: 4 head_size parameters a type, where GlobalPointer
-    needs 2 e head_size.  The unrotated projection feeds the second term, halved as in
+    of its two ends says of which type: 4 head_size parameters a type, where
+    GlobalPointer needs 2 e head_size.  The unrotated projection feeds the second term, halved as in
     bert4keras.
 
     Arguments and shapes as in `GlobalPointer`.

@@ -1,4 +1,4 @@
-"""Normalisation over channels, its scale and offset, and their dependence on a vector."""
+"""Normalisation over channels, scale and offset, and their dependence on a vector."""
 
 import keras
 from keras import ops

@@ -32,7 +32,9 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     negative = ops.where(
         y_true < 1, y_pred + ops.log(ops.maximum(1 - y_true, tiny)), hidden
     )
-    positive = ops.where(y_true > 0, ops.log(ops.maximum(y_true, tiny)) - y_pred, hidden)
+    positive = ops.where(
+        y_true > 0, ops.log(ops.maximum(y_true, tiny)) - y_pred, hidden
+    )
     return _one_plus(negative) + _one_plus(positive)
 
 
@@ -49,20 +51,16 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
     not as a difference of two sums, so nothing cancels when positives are large.
     https://kexue.fm/archives/7359
     """
-    y_pred = ops.maximum(ops.cast(y_pred, 'float32'), masked_value('float32'))
-    y_true = ops.cast(y_true, 'int32')
+    y_pred, y_true = ops.cast(y_pred, 'float32'), ops.cast(y_true, 'int32')
     hidden = masked_value('float32')
     chosen = ops.take_along_axis(y_pred, y_true, axis=-1)  # (…, k)
-    positives = _multi_hot(y_true, ops.shape(y_pred))
-    if mask_zero:
-        no_class = ops.arange(ops.shape(y_pred)[-1]) == 0
-        positives = ops.logical_or(positives, no_class)
     repeated = _repeated(y_true)
     if mask_zero:
         repeated = ops.logical_or(repeated, y_true == 0)
-    positive = ops.where(repeated, hidden, -chosen)
-    negative = ops.where(positives, hidden, y_pred)
-    return _one_plus(negative) + _one_plus(positive)
+        no_class = [(0, 0)] * (len(y_true.shape) - 1) + [(0, 1)]
+        y_true = ops.pad(y_true, no_class)
+    positive = ops.where(repeated, hidden, -ops.maximum(chosen, hidden))
+    return _one_plus(_hide(y_pred, y_true)) + _one_plus(positive)
 
 
 @keras.saving.register_keras_serializable(package='keraseff')
@@ -118,12 +116,16 @@ def _repeated(ids):
     return ops.any(ops.logical_and(same, earlier), axis=-1)
 
 
-def _multi_hot(ids, shape):
-    """True at the ids, of the given shape (…, c)."""
-    classes = shape[-1]
+def _hide(scores, ids):
+    """The scores, (…, c), with those of the ids, (…, k), hidden.
+
+    One update in place of a mask as large as the scores: that takes three passes more,
+    and `ops.scatter` on Torch is a loop over the ids.
+    """
+    shape = ops.shape(scores)
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
-    count = ops.shape(rows)[0]
-    places = ops.reshape(rows + classes * ops.arange(count)[:, None], (-1, 1))
-    ones = ops.ones_like(places[:, 0], dtype='float32')
-    hot = ops.scatter(places, ones, (count * classes,))
-    return ops.reshape(hot > 0, shape)
+    places = rows + shape[-1] * ops.arange(ops.shape(rows)[0])[:, None]
+    places = ops.reshape(places, (-1, 1))
+    values = ops.full_like(places[:, 0], masked_value('float32'), dtype='float32')
+    flat = ops.scatter_update(ops.reshape(scores, (-1,)), places, values)
+    return ops.reshape(flat, shape)

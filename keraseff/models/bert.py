@@ -23,7 +23,7 @@ class BERT(Transformer):
         kind = options.get('position_embedding_type', 'absolute')
         if kind != 'absolute':
             raise ValueError(
-                f"position_embedding_type={kind!r}: only 'absolute' positions are BERT's."
+                f"position_embedding_type={kind!r}: BERT has 'absolute' positions only."
             )
 
     def get_inputs(self):

@@ -144,7 +144,9 @@ def read_config(config):
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}: not a text file in UTF-8 ({error}).') from None
     except json.JSONDecodeError as error:
-        raise ValueError(f'{path}:{error.lineno}: not valid JSON: {error.msg}.') from None
+        raise ValueError(
+            f'{path}:{error.lineno}: not valid JSON: {error.msg}.'
+        ) from None
     if not isinstance(options, dict):
         raise ValueError(
             f'{path}: expected a JSON object, got a {type(options).__name__}.'

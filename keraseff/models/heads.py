@@ -5,7 +5,6 @@ from keras.layers import Dense
 
 from keraseff.layers import Embedding
 from keraseff.layers import FirstToken
-from keraseff.layers import LayerNormalization
 from keraseff.layers import ScaleOffset
 from keraseff.ops import get_activation
 from keraseff.ops.activations import activation_name
@@ -29,7 +28,7 @@ def pool(transformer, x):
 
 
 def nsp(transformer, x):
-    """Whether the second text follows the first; softmax unless `with_nsp` names another.
+    """Whether the second text follows the first; softmax unless `with_nsp` differs.
 
     (b, e) -> (b, 2).
     """
@@ -90,7 +89,9 @@ def apply_heads(transformer, x):
     outputs = []
     if transformer.with_pool or transformer.with_nsp:
         pooled = HEADS['pool'](transformer, x)
-        outputs.append(HEADS['nsp'](transformer, pooled) if transformer.with_nsp else pooled)
+        outputs.append(
+            HEADS['nsp'](transformer, pooled) if transformer.with_nsp else pooled
+        )
     if transformer.with_mlm:
         outputs.append(HEADS['mlm'](transformer, x))
     if not outputs:

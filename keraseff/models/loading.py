@@ -45,7 +45,7 @@ def named_variables(transformer):
 
 
 def load_weights(transformer, checkpoint, mapping=None):
-    """Fill a Transformer's variables; see `Transformer.load_weights_from_checkpoint`."""
+    """Fill a model's variables; see `Transformer.load_weights_from_checkpoint`."""
     source = open_checkpoint(checkpoint)
     plan = _Plan(transformer, source, mapping)
     plan.check()
@@ -104,21 +104,22 @@ class _Plan:
         variables = named_variables(transformer)
         for left, right in _table(transformer, source.dialect, mapping).items():
             tensor = self._find(right)
-            if tensor is not None:
-                self.used.add(tensor)
+            self.used.update(self._candidates(right))
             if left in variables:
                 self._add(left, right, tensor, variables[left])
         self._check_tied(variables)
 
     def _find(self, right):
         """The tensor under any of the names it has gone by, or None."""
+        return next((n for n in self._candidates(right) if n in self.names), None)
+
+    def _candidates(self, right):
         # An untied file has a bias at the decoder, and leaves the other one unused.
         names = [right.replace('cls.predictions.bias', 'cls.predictions.decoder.bias')]
-        names += [right, right.replace('LayerNorm.weight', 'LayerNorm.gamma')]
-        names.append(right.replace('LayerNorm.bias', 'LayerNorm.beta'))
+        names.append(right)
         for prefix in self.transformer.model_prefixes:
             names += [n[len(prefix) :] for n in names if n.startswith(prefix)]
-        return next((name for name in names if name in self.names), None)
+        return names
 
     def _add(self, left, right, tensor, variable):
         wanted = tuple(variable.shape)
@@ -202,7 +203,8 @@ class _Plan:
             more = f'\n  and {len(wrong) - 20} more' if len(wrong) > 20 else ''
             raise CheckpointError(
                 self.source.path,
-                f'it does not fit this {type(self.transformer).__name__}; no weight was changed.\n  '
+                f'it does not fit this {type(self.transformer).__name__}; '
+                'no weight was changed.\n  '
                 f'{lines}{more}\n'
                 'Check the config; ignore_invalid_weights=True leaves such weights as '
                 'they are, autoresize_weights=True tiles or cuts mis-shaped ones.',

@@ -81,7 +81,9 @@ class Transformer:
         outputs = self.call(inputs)
         extra = self.additional_input_layers
         if extra is not None:
-            inputs = inputs + (list(extra) if isinstance(extra, list | tuple) else [extra])
+            inputs = inputs + (
+                list(extra) if isinstance(extra, list | tuple) else [extra]
+            )
         self.inputs = inputs
         self.input = inputs[0] if len(inputs) == 1 else inputs
         self.outputs = outputs if isinstance(outputs, list) else [outputs]

@@ -1,8 +1,8 @@
 """Keras 2's backend functions by their old names, over `keras.ops`.
 
 User scripts written for bert4keras compute with `K.sum`, `K.int_shape`, `K.gather`.
-A name that `keras.ops` still has is that function; a renamed one stands below; one whose
-idea is gone says what to write instead.
+A name that `keras.ops` still has is that function; a renamed one stands below; one
+whose idea is gone says what to write instead.
 """
 
 import keras
@@ -35,7 +35,9 @@ class _Keras2Backend:
     image_data_format = staticmethod(keras.backend.image_data_format)
     name_scope = staticmethod(keras.name_scope)
     flatten = staticmethod(shapes.flatten)
-    gather = staticmethod(lambda reference, indices: ops.take(reference, indices, axis=0))
+    gather = staticmethod(
+        lambda reference, indices: ops.take(reference, indices, axis=0)
+    )
     permute_dimensions = staticmethod(ops.transpose)
     pow = staticmethod(ops.power)
     repeat_elements = staticmethod(ops.repeat)

@@ -91,7 +91,9 @@ def test_conditional_normalization(rng):
     for weight in layer.weights:
         weight.assign(rng.normal(size=weight.shape))
     hidden = np.maximum(cond @ to_numpy(layer.hidden_dense.kernel.value), 0)
-    gamma = to_numpy(layer.gamma.value) + hidden @ to_numpy(layer.gamma_dense.kernel.value)
+    gamma = to_numpy(layer.gamma.value) + hidden @ to_numpy(
+        layer.gamma_dense.kernel.value
+    )
     beta = to_numpy(layer.beta.value) + hidden @ to_numpy(layer.beta_dense.kernel.value)
     expected = to_numpy(plain(x)) * gamma[:, None] + beta[:, None]
     assert_close(layer(x, cond=cond), expected, atol=1e-4)
@@ -136,9 +138,14 @@ def test_a_loss_layer_adds_its_loss(rng):
 
 
 def test_the_config_holds_nested_layers():
-    made = layers.MultiHeadAttention(2, 4, mechanism=layers.Softmax(0.1), position='rotary')
+    made = layers.MultiHeadAttention(
+        2, 4, mechanism=layers.Softmax(0.1), position='rotary'
+    )
     again = layers.MultiHeadAttention.from_config(made.get_config())
     assert isinstance(again.mechanism, layers.Softmax)
     assert again.mechanism.dropout == 0.1
     assert again.position.head_size == 4
-    assert gradients(lambda x: ops.sum(x * x), np.ones(2, 'float32'))[0].tolist() == [2, 2]
+    assert gradients(lambda x: ops.sum(x * x), np.ones(2, 'float32'))[0].tolist() == [
+        2,
+        2,
+    ]

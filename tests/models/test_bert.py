@@ -29,7 +29,10 @@ def build(**options):
 
 
 def test_layer_names_are_those_of_bert4keras():
-    names = {layer.name for layer in build(with_mlm=True, with_nsp=True, dropout_rate=0.1).layers}
+    names = {
+        layer.name
+        for layer in build(with_mlm=True, with_nsp=True, dropout_rate=0.1).layers
+    }
     for block in range(2):
         for part in ('MultiHeadSelfAttention', 'FeedForward'):
             for end in ('', '-Dropout', '-Add', '-Norm'):
@@ -94,7 +97,9 @@ def test_shared_segment_embeddings():
     summed = keras.Model(
         model.inputs, model.get_layer('Embedding-Token-Segment').output
     )
-    assert_close(summed.predict([IDS, SEGMENTS], verbose=0), table[IDS] + table[SEGMENTS])
+    assert_close(
+        summed.predict([IDS, SEGMENTS], verbose=0), table[IDS] + table[SEGMENTS]
+    )
 
 
 @pytest.mark.every_backend
@@ -103,7 +108,9 @@ def test_hierarchical_positions_reach_further_and_change_nothing_before():
     randomise(plain)
     long.set_weights(plain.get_weights())
     inputs = [IDS, SEGMENTS]
-    assert_close(long.predict(inputs, verbose=0), plain.predict(inputs, verbose=0), atol=1e-5)
+    assert_close(
+        long.predict(inputs, verbose=0), plain.predict(inputs, verbose=0), atol=1e-5
+    )
     longer = [np.tile(a, 10) for a in inputs]
     assert np.isfinite(long.predict(longer, verbose=0)).all()
 
@@ -141,7 +148,8 @@ def test_conditional_layer_normalization():
     one, two = draw.normal(size=(2, 2, 5)).astype('float32')
     inputs = [IDS, SEGMENTS]
     assert_close(
-        model.predict([*inputs, one], verbose=0), model.predict([*inputs, two], verbose=0)
+        model.predict([*inputs, one], verbose=0),
+        model.predict([*inputs, two], verbose=0),
     )
     randomise(model)
     moved = model.predict([*inputs, one], verbose=0)
@@ -155,7 +163,10 @@ def test_conditional_norms_take_a_checkpoint(tmp_path):
     plain.save_weights_as_checkpoint(tmp_path / 'm.ckpt')
     given = keras.Input((5,))
     model = build_transformer_model(
-        SMALL, tmp_path / 'm.ckpt', layer_norm_cond=given, additional_input_layers=[given]
+        SMALL,
+        tmp_path / 'm.ckpt',
+        layer_norm_cond=given,
+        additional_input_layers=[given],
     )
     expected = plain.model.predict([IDS, SEGMENTS], verbose=0)
     found = model.predict([IDS, SEGMENTS, np.ones((2, 5))], verbose=0)
@@ -167,7 +178,9 @@ def test_dropout_acts_in_training_only():
     model = build(dropout_rate=0.5, attention_dropout_rate=0.5)
     inputs = [keras.ops.convert_to_tensor(a) for a in (IDS, SEGMENTS)]
     assert_close(model(inputs, training=False), model(inputs, training=False))
-    spread = to_numpy(model(inputs, training=True)) - to_numpy(model(inputs, training=True))
+    spread = to_numpy(model(inputs, training=True)) - to_numpy(
+        model(inputs, training=True)
+    )
     assert np.abs(spread).max() > 1e-2
     names = {layer.name for layer in build(dropout_rate=0).layers}
     assert not any('Dropout' in name for name in names)

@@ -37,7 +37,10 @@ def test_contract(row):
 
 PEERS = {
     'bert': ('Bert', {}),
-    'bert-wide': ('Bert', {'hidden_size': 40, 'num_attention_heads': 5, 'vocab_size': 61}),
+    'bert-wide': (
+        'Bert',
+        {'hidden_size': 40, 'num_attention_heads': 5, 'vocab_size': 61},
+    ),
     'bert-relu': ('Bert', {'hidden_act': 'relu', 'type_vocab_size': 3}),
     'bert-gelu-new': ('Bert', {'hidden_act': 'gelu_new', 'num_hidden_layers': 3}),
     'bert-silu': ('Bert', {'hidden_act': 'silu', 'layer_norm_eps': 1e-5}),
@@ -64,7 +67,11 @@ def peer(row, architecture, folder, **save):
             'max_position_embeddings': 32,
             'type_vocab_size': 2,
             'hidden_act': 'gelu',
-            **({'embedding_size': changes.get('hidden_size', 24)} if family[0] == 'R' else {}),
+            **(
+                {'embedding_size': changes.get('hidden_size', 24)}
+                if family[0] == 'R'
+                else {}
+            ),
             **changes,
         }
     )
@@ -138,6 +145,39 @@ def test_logits_equal_transformers(row, tmp_path):
     assert_close(found[ids > 0], logits[ids > 0], atol=1e-4, rtol=1e-4)
 
 
+def write_h5(path, state):
+    """`tf_model.h5` as transformers wrote it while it still knew TensorFlow."""
+    import h5py
+
+    heads = {'cls.predictions': 'mlm___cls', 'cls.seq_relationship': 'nsp___cls'}
+    with h5py.File(path, 'w') as file:
+        groups = {}
+        for name, tensor in state.items():
+            if 'decoder' in name or 'position_ids' in name:
+                continue
+            head = next((h for h in heads if name.startswith(h)), None)
+            group = heads[head] if head else 'bert'
+            own = name.replace('cls.', f'{group}.', 1) if head else name
+            own = own.replace('layer.', 'layer_._').replace('.', '/')
+            own = own.replace('layer_/_', 'layer_._')
+            array = tensor.numpy()
+            if own.endswith('/weight'):
+                if 'LayerNorm' in own:
+                    own = own.replace('/weight', '/gamma')
+                elif 'embeddings' not in own:
+                    own, array = own.replace('/weight', '/kernel'), array.T
+                elif 'word' not in own:
+                    own = own.replace('/weight', '/embeddings')
+            elif 'LayerNorm' in own:
+                own = own.replace('/bias', '/beta')
+            own = f'tf_bert_for_pre_training/{own}:0'
+            groups.setdefault(group, []).append(own.encode())
+            file.require_group(group).create_dataset(own, data=array)
+        file.attrs['layer_names'] = [group.encode() for group in groups]
+        for group, names in groups.items():
+            file[group].attrs['weight_names'] = names
+
+
 def test_every_hugging_face_format_opens(tmp_path):
     torch = pytest.importorskip('torch')
     model = peer('bert', 'ForPreTraining', tmp_path / 'whole')
@@ -153,9 +193,12 @@ def test_every_hugging_face_format_opens(tmp_path):
             folder / 'pytorch_model.bin',
             _use_new_zipfile_serialization=not legacy,
         )
+    (tmp_path / 'h5').mkdir()
+    (tmp_path / 'h5' / 'config.json').write_text(config)
+    write_h5(tmp_path / 'h5' / 'tf_model.h5', model.state_dict())
     ids, types = batch(50)
     logits = run_peer(model, ids, types)['prediction_logits']
-    for name in ('whole', 'shards', 'zip', 'legacy'):
+    for name in ('whole', 'shards', 'zip', 'legacy', 'h5'):
         path = tmp_path / name
         ours = build_transformer_model(path, path, with_mlm='linear')
         found = ours.predict([ids, types], verbose=0)
@@ -242,4 +285,3 @@ def test_the_toy_checkpoint_of_keras_bert_opens(data_dir):
     assert_close(mlm.sum(-1), np.ones((1, 4)))
     again = save_and_reopen(model)
     assert_close(again.predict([ids, ids * 0], verbose=0), [nsp, mlm])
-

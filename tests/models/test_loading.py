@@ -61,7 +61,9 @@ def test_a_mis_shaped_tensor_is_named_with_both_shapes(weights):
     weights[name] = weights[name][:, :-3]
     model = build()
     before = values(model)
-    with pytest.raises(CheckpointError, match=r'\(12, 13\) came, \(12, 16\) was wanted'):
+    with pytest.raises(
+        CheckpointError, match=r'\(12, 13\) came, \(12, 16\) was wanted'
+    ):
         model.load_weights_from_checkpoint(weights)
     assert_close(values(model), before, atol=0)
 
@@ -69,7 +71,9 @@ def test_a_mis_shaped_tensor_is_named_with_both_shapes(weights):
 def test_an_extra_tensor_is_named(weights):
     weights['bert/encoder/layer_2/output/dense/bias'] = np.zeros(12, 'float32')
     weights['bert/encoder/layer_1/output/dense/bias/adam_m'] = np.zeros(12, 'float32')
-    with pytest.warns(UserWarning, match='no layer takes: bert/encoder/layer_2') as seen:
+    with pytest.warns(
+        UserWarning, match='no layer takes: bert/encoder/layer_2'
+    ) as seen:
         model = build(weights)
     assert not any('adam' in str(w.message) for w in seen)
     expected = weights['bert/encoder/layer_1/output/dense/bias']

@@ -11,7 +11,7 @@ class Mechanism(Layer):
     attention layer what it may ask:
 
         forms_scores: the (m, n) matrix of scores is formed, so biases, dense masks and
-            residual scores are accepted; such a mechanism derives from `ScoreMechanism`.
+            residual scores are accepted; such a one derives from `ScoreMechanism`.
         compares: queries and keys are used at all.
     """
 

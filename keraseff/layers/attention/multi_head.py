@@ -105,7 +105,9 @@ class MultiHeadAttention(Layer):
         k_shape = k_shape or q_shape
         v_shape = v_shape or k_shape
         if self.mechanism.compares:
-            self.q_dense = self._projection('query', self.heads * self.key_size, q_shape)
+            self.q_dense = self._projection(
+                'query', self.heads * self.key_size, q_shape
+            )
             self.k_dense = self._projection('key', self.heads * self.key_size, k_shape)
         self.v_dense = self._projection('value', self.heads * self.head_size, v_shape)
         mixed = (*q_shape[:-1], self.heads * self.head_size)

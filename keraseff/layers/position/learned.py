@@ -19,8 +19,8 @@ class PositionEmbedding(Layer):
     Call arguments: `x` (b, n, e) and, optionally, `position_ids` (b, n) integers.
 
     -> (b, n, e); 'concat' -> (b, n, e + output_dim).
-    Raises ValueError for a sequence longer than N (N² if hierarchical), where its length
-    is known when the graph is made.
+    Raises ValueError for a sequence longer than N (N² if hierarchical), where its
+    length is known when the graph is made.
     https://arxiv.org/abs/1810.04805; hierarchical https://kexue.fm/archives/7947
     """
 

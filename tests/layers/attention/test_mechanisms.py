@@ -86,7 +86,9 @@ def test_the_order_is_unseen_without_a_position(rng):
 def test_projections_start_unlike_each_other():
     layer = MultiHeadAttention(2, 4)
     layer.build((None, None, 8))
-    q, k, v = (to_numpy(d.kernel.value) for d in (layer.q_dense, layer.k_dense, layer.v_dense))
+    q, k, v = (
+        to_numpy(d.kernel.value) for d in (layer.q_dense, layer.k_dense, layer.v_dense)
+    )
     assert np.abs(q - k).max() > 0.01
     assert np.abs(k - v).max() > 0.01
 

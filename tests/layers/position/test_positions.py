@@ -1,4 +1,4 @@
-"""Positions: what each says of distance, and what it does beyond the training length."""
+"""Positions: what each says of distance, and what it does to long texts."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,9 @@ def test_rotary_turns_nothing_at_zero_and_keeps_lengths(rng):
         ops.convert_to_tensor(q), ops.convert_to_tensor(k), layer(q, np.zeros((1, 6)))
     )
     assert_close(still, q)
-    turned, _ = layer.rotate(ops.convert_to_tensor(q), ops.convert_to_tensor(k), layer(q))
+    turned, _ = layer.rotate(
+        ops.convert_to_tensor(q), ops.convert_to_tensor(k), layer(q)
+    )
     assert_close(np.linalg.norm(to_numpy(turned), axis=-1), np.linalg.norm(q, axis=-1))
 
 
@@ -59,9 +61,7 @@ def test_learned_positions_meet_the_contract(mode, rng):
     x = rng.normal(size=(2, 5, 4)).astype('float32')
 
     def make(**kwargs):
-        return PositionEmbedding(
-            9, 4, mode, embeddings_initializer='ones', **kwargs
-        )
+        return PositionEmbedding(9, 4, mode, embeddings_initializer='ones', **kwargs)
 
     check_layer(make, x)
     layer = make()
@@ -69,7 +69,11 @@ def test_learned_positions_meet_the_contract(mode, rng):
     layer.embeddings.assign(np.arange(36.0).reshape(9, 4))
     table = np.arange(20.0).reshape(1, 5, 4)
     wide = np.broadcast_to(table, x.shape)
-    expected = {'add': x + table, 'mul': x * (table + 1), 'concat': np.concatenate([x, wide], -1)}
+    expected = {
+        'add': x + table,
+        'mul': x * (table + 1),
+        'concat': np.concatenate([x, wide], -1),
+    }
     assert_close(layer(x), expected[mode])
     ids = np.array([[3, 1, 4, 1, 5]])
     chosen = np.broadcast_to(np.arange(36.0).reshape(9, 4)[ids], x.shape)

@@ -1,0 +1,125 @@
+"""Every code block of the documents is run; both languages hold the same ones."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+README = ROOT / 'README.md'
+README_ZH = ROOT / 'README_zh.md'
+CONTRIBUTING = ROOT / 'CONTRIBUTING.md'
+PRETRAINED = 'chinese_L-12_H-768_A-12'
+
+
+def blocks(path, language):
+    """The fenced blocks of one language."""
+    text = path.read_text(encoding='utf-8')
+    return re.findall(rf'^```{language}\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+
+
+def without_comments(code):
+    """Lines of code, comments taken off: they are in the reader's language."""
+    lines = (re.sub(r'\s*#.*', '', line).rstrip() for line in code.splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with a small model where the documents speak of a pretrained one."""
+    import json
+
+    from keraseff.models import build_transformer_model
+    from keraseff.tokenizers import save_vocab
+
+    config = {
+        'vocab_size': 40,
+        'hidden_size': 16,
+        'num_hidden_layers': 12,
+        'num_attention_heads': 4,
+        'intermediate_size': 32,
+        'type_vocab_size': 2,
+        'max_position_embeddings': 512,
+    }
+    folder = tmp_path / PRETRAINED
+    folder.mkdir()
+    (folder / 'bert_config.json').write_text(json.dumps(config))
+    words = [
+        '[PAD]',
+        '[UNK]',
+        '[CLS]',
+        '[SEP]',
+        '[MASK]',
+        *'语言模型北京大学在科技是第一生产力',
+    ]
+    words += [f'##{i}' for i in range(40 - len(dict.fromkeys(words)))]
+    words = list(dict.fromkeys(words))
+    save_vocab(str(folder / 'vocab.txt'), {word: i for i, word in enumerate(words)})
+    model = build_transformer_model(
+        config, with_mlm=True, with_nsp=True, return_keras_model=False
+    )
+    model.save_weights_as_checkpoint(folder / 'bert_model.ckpt')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    'path', [README, README_ZH, CONTRIBUTING], ids=lambda p: p.name
+)
+def test_python_blocks_run(path, workplace):
+    code = blocks(path, 'python')
+    assert code
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore')
+    whole = '\n\n'.join(code) if path != CONTRIBUTING else None
+    for script in [whole] if whole else code:
+        run = subprocess.run(
+            [sys.executable, '-c', script],
+            env=environment,
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, f'{path.name}:\n{script}\n{run.stderr[-3000:]}'
+
+
+def test_both_languages_hold_the_same_code():
+    for language in ('python', 'bash'):
+        english, chinese = blocks(README, language), blocks(README_ZH, language)
+        assert len(english) == len(chinese)
+        for a, b in zip(english, chinese, strict=True):
+            assert without_comments(a) == without_comments(b)
+
+
+def test_both_languages_show_the_same_figures():
+    def figures(path):
+        rows = [
+            line
+            for line in path.read_text(encoding='utf-8').splitlines()
+            if line.startswith('|')
+        ]
+        return [re.findall(r'\d+(?:\.\d+)?', row) for row in rows]
+
+    assert figures(README) == figures(README_ZH)
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    """The shell blocks are what `.ci/run` executes, line by line, in order."""
+    commands = [
+        line for block in blocks(README, 'bash') for line in without_comments(block)
+    ]
+    assert any(line.startswith('pip install -e .') for line in commands)
+    script = (ROOT / '.ci' / 'run').read_text()
+    assert "'/^```bash$/,/^```$/p' README.md" in script
+    bash = shutil.which('bash')
+    extract = re.search(r'^commands=.*?$', script, re.MULTILINE).group(0)
+    run = subprocess.run(
+        [bash, '-c', f'{extract}\nprintf "%s\\n" "$commands"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    found = [line for line in run.stdout.splitlines() if without_comments(line)]
+    assert [without_comments(line)[0] for line in found] == commands
