@@ -74,11 +74,7 @@ def heads(args, n, draw):
     dense_loss = global_pointer_crossentropy
     cases = {
         'GlobalPointer': (GlobalPointer, sparse_loss, ends),
-        'GlobalPointer, dense labels': (
-            GlobalPointer,
-            global_pointer_crossentropy,
-            dense,
-        ),
+        'GlobalPointer, dense labels': (GlobalPointer, dense_loss, dense),
         'EfficientGlobalPointer': (EfficientGlobalPointer, sparse_loss, ends),
     }
     made = {

@@ -127,7 +127,7 @@ def build_model(args, types, tokenizer, vectors=(), pretrained=True):
         heads = {'globalpointer': GlobalPointer, 'efficient': EfficientGlobalPointer}
         head = heads[args.head](len(types), 64, RoPE=args.rope, name='Spans')
         scores = head(encoder.output)
-    model = keras.Model(encoder.inputs, scores)
+    model = keras.Model(encoder.input, scores)
     return EntityExtractor(model, tokenizer, types, args.maxlen)
 
 
@@ -245,7 +245,7 @@ def write_predictions(folder, rows, form):
 
 
 def read_texts(source):
-    """The texts of a corpus, or of a file with one a line, and the format to answer in."""
+    """The texts of a corpus or of a file with one a line; the format to answer in."""
     try:
         form = detect_format(source)
     except ValueError:

@@ -100,13 +100,13 @@ class Evaluator(keras.callbacks.Callback):
         """Give the model the weights of the best epoch; False if there is none yet."""
         if not (self.path / BEST).exists():
             return False
-        model.load_weights(self.path / BEST)
+        _without_optimizer(model).load_weights(self.path / BEST)
         return True
 
     def _save_best(self):
         self.path.mkdir(parents=True, exist_ok=True)
         unfinished = self.path / f'unfinished.{BEST}'
-        self.model.save_weights(unfinished)
+        _without_optimizer(self.model).save_weights(unfinished)
         os.replace(unfinished, self.path / BEST)
 
     def _save_state(self):
@@ -117,6 +117,11 @@ class Evaluator(keras.callbacks.Callback):
         unfinished = self.path / f'unfinished.{STATE}'
         np.savez(unfinished, about=np.array(about), **arrays)
         os.replace(unfinished, self.path / STATE)
+
+
+def _without_optimizer(model):
+    """The same layers uncompiled: only so do weight files leave the optimizer out."""
+    return keras.Model(model.input, model.output)
 
 
 def _variables(model):

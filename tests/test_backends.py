@@ -12,18 +12,34 @@ CURRENT = os.environ['KERAS_BACKEND']
 OTHERS = [b for b in ('tensorflow', 'jax', 'torch') if b != CURRENT]
 
 
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """One pytest for each other backend, all at the same time."""
+    folder, started = tmp_path_factory.mktemp('backends'), {}
+    for backend in OTHERS:
+        if importlib.util.find_spec(backend) is None:
+            continue
+        environment = dict(os.environ, KERAS_BACKEND=backend, KERASEFF_ONE_BACKEND='1')
+        log = (folder / backend).open('w+', encoding='utf-8')
+        command = [sys.executable, '-m', 'pytest', '-q', '-m', 'every_backend']
+        started[backend] = log, subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    yield started
+    for log, process in started.values():
+        process.kill()
+        log.close()
+
+
+@pytest.mark.skipif('KERASEFF_ONE_BACKEND' in os.environ, reason='one backend at a time')
 @pytest.mark.parametrize('backend', OTHERS)
-def test_contracts_hold_on(backend):
-    if os.environ.get('KERASEFF_ONE_BACKEND'):
-        pytest.skip('KERASEFF_ONE_BACKEND is set')
-    if importlib.util.find_spec(backend) is None:
+def test_contracts_hold_on(backend, runs):
+    if backend not in runs:
         pytest.skip(f'{backend} is not installed')
-    environment = dict(os.environ, KERAS_BACKEND=backend, KERASEFF_ONE_BACKEND='1')
-    command = [sys.executable, '-m', 'pytest', '-q', '-m', 'every_backend', '-x']
-    run = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    summary = run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr
-    print(f'{backend}: {summary}')
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert ' passed' in summary
+    log, process = runs[backend]
+    code = process.wait()
+    log.seek(0)
+    lines = log.read().strip().splitlines()
+    print(f'{backend}: {lines[-1]}')
+    assert code == 0, '\n'.join(lines[-80:])
+    assert ' passed' in lines[-1]

@@ -79,3 +79,73 @@ def test_old_backend_functions(rng):
         K.gradients  # noqa: B018
     with pytest.raises(AttributeError, match='unknown'):
         K.no_such_thing  # noqa: B018
+
+
+@pytest.mark.every_backend
+def test_a_script_written_for_bert4keras_trains(rng):
+    """The idioms of its named-entity scripts, with only the import changed."""
+    from keraseff.backend import K
+    from keraseff.backend import keras
+    from keraseff.backend import multilabel_categorical_crossentropy
+    from keraseff.layers import GlobalPointer
+    from keraseff.models import build_transformer_model
+    from keraseff.snippets import DataGenerator
+    from keraseff.snippets import sequence_padding
+    from keraseff.snippets import to_array
+    from keraseff.tokenizers import Tokenizer
+
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', *'北京大学在哪里上海人']
+    tokenizer = Tokenizer({w: i for i, w in enumerate(words)}, do_lower_case=True)
+    rows = [('北京大学在哪里', (0, 1)), ('在上海', (1, 2)), ('北京人', (0, 1))] * 8
+
+    class data_generator(DataGenerator):  # noqa: N801
+        def __iter__(self, random=False):
+            tokens, segments, labels = [], [], []
+            for is_end, (text, (start, end)) in self.sample(random):
+                token_ids, segment_ids = tokenizer.encode(text, maxlen=16)
+                label = np.zeros((1, len(token_ids), len(token_ids)))
+                label[0, start + 1, end + 1] = 1
+                tokens.append(token_ids)
+                segments.append(segment_ids)
+                labels.append(label)
+                if len(tokens) == self.batch_size or is_end:
+                    tokens, segments = sequence_padding(tokens), sequence_padding(segments)
+                    labels = sequence_padding(labels, seq_dims=3)
+                    yield [tokens, segments], labels
+                    tokens, segments, labels = [], [], []
+
+    def global_pointer_crossentropy(y_true, y_pred):
+        bh = K.prod(K.shape(y_pred)[:2])
+        y_true = K.reshape(y_true, (bh, -1))
+        y_pred = K.reshape(y_pred, (bh, -1))
+        return K.mean(multilabel_categorical_crossentropy(y_true, y_pred))
+
+    def global_pointer_f1_score(y_true, y_pred):
+        y_true = K.cast(y_true, K.floatx())
+        y_pred = K.cast(K.greater(y_pred, 0), K.floatx())
+        return 2 * K.sum(y_true * y_pred) / K.sum(y_true + y_pred)
+
+    config = {
+        'vocab_size': len(words),
+        'hidden_size': 24,
+        'num_hidden_layers': 1,
+        'num_attention_heads': 2,
+        'intermediate_size': 32,
+    }
+    model = build_transformer_model(config, model='roformer')
+    output = GlobalPointer(1, 8)(model.output)
+    model = keras.models.Model(model.input, output)
+    model.compile(
+        loss=global_pointer_crossentropy,
+        optimizer=keras.optimizers.Adam(1e-2),
+        metrics=[global_pointer_f1_score],
+    )
+    train = data_generator(rows, 8)
+    history = model.fit(
+        train.forfit(), steps_per_epoch=len(train), epochs=8, verbose=0, shuffle=False
+    )
+    assert history.history['global_pointer_f1_score'][-1] > 0.9
+    token_ids, segment_ids = tokenizer.encode('上海人在哪里')
+    scores = model.predict(to_array([token_ids], [segment_ids]), verbose=0)[0]
+    found = [(i - 1, j - 1) for _, i, j in zip(*np.where(scores > 0), strict=True)]
+    assert (0, 1) in found

@@ -38,7 +38,7 @@ def workplace(tmp_path, monkeypatch):
     config = {
         'vocab_size': 40,
         'hidden_size': 16,
-        'num_hidden_layers': 12,
+        'num_hidden_layers': 2,
         'num_attention_heads': 4,
         'intermediate_size': 32,
         'type_vocab_size': 2,

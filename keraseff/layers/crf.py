@@ -67,6 +67,9 @@ class _Tagger(Layer):
     def __init__(self, lr_multiplier=1, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.lr_multiplier = lr_multiplier
+        # XLA under TensorFlow cannot differentiate the loop that Keras' scan makes, and
+        # 'auto' would choose it on a GPU.
+        self.supports_jit = keras.config.backend() != 'tensorflow'
 
     @classmethod
     def from_config(cls, config):

@@ -100,8 +100,8 @@ class EfficientGlobalPointer(GlobalPointer):
 
     One query and key shared by all types say whether a span is an entity, a linear map
     of its two ends says of which type: 4 head_size parameters a type, where
-    GlobalPointer needs 2 e head_size.  The unrotated projection feeds the second term, halved as in
-    bert4keras.
+    GlobalPointer needs 2 e head_size.  The unrotated projection feeds the second term,
+    halved as in bert4keras.
 
     Arguments and shapes as in `GlobalPointer`.
     Su et al., 2022, https://arxiv.org/abs/2208.03054, https://kexue.fm/archives/8877

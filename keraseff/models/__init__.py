@@ -3,6 +3,7 @@
 import difflib
 
 from keraseff.models.bert import BERT
+from keraseff.models.bilstm import build_bilstm
 from keraseff.models.config import ALIASES
 from keraseff.models.config import Config
 from keraseff.models.config import read_config
@@ -73,5 +74,6 @@ __all__ = [
     'MODELS',
     'RoFormer',
     'Transformer',
+    'build_bilstm',
     'build_transformer_model',
 ]

@@ -28,10 +28,11 @@ class Transformer:
         keywords: options that override the file's; see `Config`.  Unknown ones raise.
 
     What varies between families is said by class attributes: `embeddings` (which of
-    token, segment, position are summed), `position` (None, or a class of `Position`),
-    `pre_norm`, `use_bias`, `epsilon` and `mlm_epsilon`, and `names`, the checkpoint
-    tables.  The graph is laid by `apply_embeddings`, `apply_main_layers(x, i)` and
-    `apply_final_layers`; a subclass overrides one only where the graph itself differs.
+    token, segment, position are summed), `position` (None, or a class of `Position`) and
+    `position_name` (its layer's name), `pre_norm`, `use_bias`, `epsilon` and
+    `mlm_epsilon`, and `names`, the checkpoint tables.  The graph is laid by
+    `apply_embeddings`, `apply_main_layers(x, i)` and `apply_final_layers`; a subclass
+    overrides one only where the graph itself differs.
 
     Attributes after `build`: `model`, `inputs`, `outputs`, `input`, `output`, `layers`
     (by name), and every field of the config.
@@ -39,6 +40,7 @@ class Transformer:
 
     embeddings = ('token', 'segment', 'position')
     position = None
+    position_name = None
     pre_norm = False
     use_bias = True
     epsilon = 1e-12

@@ -5,6 +5,8 @@ A name that `keras.ops` still has is that function; a renamed one stands below; 
 whose idea is gone says what to write instead.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -68,6 +70,13 @@ class _Keras2Backend:
     def dtype(x):
         """The dtype's name."""
         return keras.backend.standardize_dtype(x.dtype)
+
+    @staticmethod
+    def prod(x, axis=None, keepdims=False):
+        """The product; of a shape's static sizes as an integer, fit to reshape with."""
+        if isinstance(x, list | tuple) and all(isinstance(i, int) for i in x):
+            return math.prod(x)
+        return ops.prod(x, axis=axis, keepdims=keepdims)
 
     @staticmethod
     def constant(value, dtype=None, shape=None):

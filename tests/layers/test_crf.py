@@ -231,6 +231,20 @@ def test_fit_learns_saves_reopens_and_goes_on(cls, rng):
     assert again.loss.layer is again.layers[-1]
 
 
+@pytest.mark.every_backend
+def test_compilation_is_left_out_only_where_it_cannot_differentiate_the_loop(rng):
+    emissions, trans, labels = chain(rng)
+    layer = tagger(ConditionalRandomField, trans)
+    x = keras.Input((None, C))
+    model = keras.Model(x, layer(x))
+    possible = all(part.supports_jit for part in model.layers)
+    assert possible is (keras.config.backend() != 'tensorflow')
+    compiled = possible and keras.config.backend() != 'torch'
+    model.compile('sgd', layer.sparse_loss, jit_compile=compiled)
+    expected = to_numpy(layer.sparse_loss(labels, emissions)).mean()
+    np.testing.assert_allclose(model.train_on_batch(emissions, labels), expected, 1e-5)
+
+
 def test_a_loss_without_its_layer_says_what_to_do():
     loss = ConditionalRandomField(name='nowhere').sparse_loss
     with pytest.raises(ValueError, match='compile=False'):

@@ -7,8 +7,8 @@ class Position(Layer):
     """Tells attention about distance; knows shapes only.
 
     `call(x, position_ids=None)` makes, once for all layers that share it, the tensor
-    `p` that the three methods below receive; they keep nothing and own no weights, so one
-    `p` serves any number of attention layers.  A subclass overrides what it needs:
+    `p` that the three methods below receive; they keep nothing and own no weights, so
+    one `p` serves any number of attention layers.  A subclass overrides what it needs:
 
         rotate(q, k, p): before the product; (b, m, h, d), (b, n, h, d) -> the same.
         bias(scores, q, p): added to the scores (b, h, m, n).
