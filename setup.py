@@ -32,7 +32,7 @@ setup(
         'test': [
             'pytest',
             'jax',
-            'torch',
+            'torch==2.13.0',  # a release known to pass, rather than any
             'transformers>=4.40',
             'tokenizers',
             'seqeval',

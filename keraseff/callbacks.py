@@ -121,7 +121,7 @@ class Evaluator(keras.callbacks.Callback):
 
 def _without_optimizer(model):
     """The same layers uncompiled: only so do weight files leave the optimizer out."""
-    return keras.Model(model.input, model.output)
+    return keras.Model(model.inputs, model.outputs)
 
 
 def _variables(model):

@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
         log.close()
 
 
-@pytest.mark.skipif('KERASEFF_ONE_BACKEND' in os.environ, reason='one backend at a time')
+@pytest.mark.skipif('KERASEFF_ONE_BACKEND' in os.environ, reason='one backend only')
 @pytest.mark.parametrize('backend', OTHERS)
 def test_contracts_hold_on(backend, runs):
     if backend not in runs:

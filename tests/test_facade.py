@@ -109,7 +109,8 @@ def test_a_script_written_for_bert4keras_trains(rng):
                 segments.append(segment_ids)
                 labels.append(label)
                 if len(tokens) == self.batch_size or is_end:
-                    tokens, segments = sequence_padding(tokens), sequence_padding(segments)
+                    tokens = sequence_padding(tokens)
+                    segments = sequence_padding(segments)
                     labels = sequence_padding(labels, seq_dims=3)
                     yield [tokens, segments], labels
                     tokens, segments, labels = [], [], []

@@ -5,6 +5,7 @@ import weakref
 import keras
 from keras import ops
 
+from keraseff.backends import compiles_scan
 from keraseff.layers.base import Layer
 from keraseff.ops import batch_gather
 from keraseff.ops import masked_value
@@ -67,9 +68,8 @@ class _Tagger(Layer):
     def __init__(self, lr_multiplier=1, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.lr_multiplier = lr_multiplier
-        # XLA under TensorFlow cannot differentiate the loop that Keras' scan makes, and
-        # 'auto' would choose it on a GPU.
-        self.supports_jit = keras.config.backend() != 'tensorflow'
+        # Keras' 'auto' would choose XLA on a GPU, where the loop may not compile.
+        self.supports_jit = compiles_scan()
 
     @classmethod
     def from_config(cls, config):

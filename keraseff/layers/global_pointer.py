@@ -66,11 +66,12 @@ class GlobalPointer(Layer):
         shape = (b, n, self.heads, 2 * self.head_size)
         q, k = ops.split(ops.reshape(self.dense(x), shape), 2, axis=-1)  # (b, n, h, d)
         q, k = self._rotate(q, k)
-        scores = ops.einsum('bmhd,bnhd->bhmn', q, k) / self.head_size**0.5
-        return self._hide(scores, mask)
+        return self._hide(ops.einsum('bmhd,bnhd->bhmn', q, k), mask)
 
     def _rotate(self, q, k):
-        q, k = ops.cast(q, 'float32'), ops.cast(k, 'float32')
+        # Scaled here, for the scores are many more numbers than the queries.
+        q = ops.cast(q, 'float32') / self.head_size**0.5
+        k = ops.cast(k, 'float32')
         if not self.RoPE:
             return q, k
         positions = ops.arange(ops.shape(q)[1], dtype='float32')[None]
@@ -118,7 +119,7 @@ class EfficientGlobalPointer(GlobalPointer):
         """The scores of all spans."""
         projected = self.p_dense(x)  # (b, n, 2 d)
         q, k = self._rotate(projected[..., ::2], projected[..., 1::2])
-        scores = ops.einsum('bmd,bnd->bmn', q, k) / self.head_size**0.5
+        scores = ops.einsum('bmd,bnd->bmn', q, k)
         ends = ops.cast(self.q_dense(projected), 'float32') / 2  # (b, n, 2 h)
         ends = ops.transpose(ends, (0, 2, 1))  # (b, 2 h, n)
         last, first = ends[:, ::2, None, :], ends[:, 1::2, :, None]

@@ -2,6 +2,7 @@
 
 import difflib
 
+from keraseff.models.application import APPLICATIONS
 from keraseff.models.bert import BERT
 from keraseff.models.bilstm import build_bilstm
 from keraseff.models.config import ALIASES
@@ -67,6 +68,7 @@ def _family(model):
 
 
 __all__ = [
+    'APPLICATIONS',
     'ALIASES',
     'BERT',
     'Config',

@@ -28,7 +28,7 @@ class Transformer:
         keywords: options that override the file's; see `Config`.  Unknown ones raise.
 
     What varies between families is said by class attributes: `embeddings` (which of
-    token, segment, position are summed), `position` (None, or a class of `Position`) and
+    token, segment, position are summed), `position` (None, or a class of `Position`),
     `position_name` (its layer's name), `pre_norm`, `use_bias`, `epsilon` and
     `mlm_epsilon`, and `names`, the checkpoint tables.  The graph is laid by
     `apply_embeddings`, `apply_main_layers(x, i)` and `apply_final_layers`; a subclass

@@ -1,0 +1,126 @@
+"""Every example in a subprocess: it learns, it does not pretend to, it continues.
+
+The floor of a script stands in its docstring: `floor: 0.5`.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+EXAMPLES = sorted((ROOT / 'examples').glob('*.py'))
+NER = ROOT / 'examples' / 'ner_globalpointer.py'
+ROWS = [
+    {'text': '张三在北京大学读书。', 'label': [[0, 2, 'person'], [3, 7, 'place']]},
+    {'text': '李四去了上海。', 'label': [[0, 2, 'person'], [4, 6, 'place']]},
+] * 8
+TINY = '--units', '8', '--batch-size', '8'
+
+
+def start(script, *options, **keywords):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL='3')
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, options)], env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, encoding='utf-8', **keywords,
+    )  # fmt: skip
+
+
+def run(script, *options, given=''):
+    process = start(script, *options)
+    output, errors = process.communicate(given, timeout=600)
+    return process.returncode, output, errors
+
+
+def score(output):
+    return float(re.fullmatch(r'f1 (\d\.\d+)', output.strip().split('\n')[-1])[1])
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / 'corpus.jsonl'
+    rows = [json.dumps(row, ensure_ascii=False) for row in ROWS]
+    path.write_text('\n'.join(rows), encoding='utf-8')
+    return path
+
+
+@pytest.mark.parametrize('script', EXAMPLES, ids=lambda path: path.stem)
+def test_it_learns(script):
+    floor = float(re.search(r'floor: (\d\.\d+)', script.read_text('utf-8'))[1])
+    code, output, errors = run(script)
+    assert code == 0, errors[-2000:]
+    assert score(output) > floor
+    assert 'synthetic' in output
+    assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize('script', EXAMPLES, ids=lambda path: path.stem)
+def test_what_it_learns_is_learnt(script):
+    floor = float(re.search(r'floor: (\d\.\d+)', script.read_text('utf-8'))[1])
+    code, output, errors = run(script, '--epochs', 0, '--limit', 200)
+    assert code == 0, errors[-2000:]
+    assert score(output) < floor / 5
+
+
+def test_killed_it_goes_on_where_it_was(corpus, tmp_path):
+    folder = tmp_path / 'out'
+    options = '--data', corpus, '--output', folder, '--epochs', 400, *TINY
+    process = start(NER, *options)
+    state = folder / 'state.npz'
+    deadline = time.monotonic() + 300
+    while not state.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    done, _ = epochs(state)
+    assert 1 <= done < 400
+    code, output, errors = run(
+        NER, '--data', corpus, '--output', folder, '--epochs', done + 2, *TINY
+    )
+    assert code == 0, errors[-2000:]
+    assert f'{done} of {done + 2} epochs are done, going on' in output
+    assert epochs(state) == (done + 2, done + 2)
+    assert (folder / 'predictions.jsonl').exists()
+    assert (folder / 'predictions.html').exists()
+
+    # finished: says so, trains nothing, and answers on standard input
+    before = state.stat().st_mtime_ns
+    options = '--output', folder, '--epochs', done + 2, *TINY
+    code, output, _ = run(
+        NER, '--data', corpus, *options, '--predict', '-', given='李四去了上海。\n\n'
+    )
+    assert code == 0
+    assert state.stat().st_mtime_ns == before
+    answers = output.split('\n')[-3:]
+    assert re.sub(r'\[|:\w+\]', '', answers[0]) == '李四去了上海。'
+    assert answers[1:] == ['', '']
+
+    # another kind of model has no business there
+    code, _, errors = run(NER, '--data', corpus, *options, '--head', 'crf')
+    assert code == 1
+    assert 'head' in errors
+    assert 'crf' in errors
+    assert 'Traceback' not in errors
+
+
+def epochs(state):
+    with np.load(state) as file:
+        about = json.loads(str(file['about']))
+    return about['epochs'], len(about['history'])
+
+
+def test_a_bad_row_is_named(tmp_path):
+    path = tmp_path / 'corpus.jsonl'
+    rows = [*ROWS, {'text': '王五', 'label': [[0, 3, 'person']]}]
+    path.write_text('\n'.join(json.dumps(row) for row in rows), encoding='utf-8')
+    code, _, errors = run(NER, '--data', path)
+    assert code == 1
+    assert f'{path}:{len(rows)}: ' in errors
+    assert 'Traceback' not in errors
