@@ -8,6 +8,7 @@ from keraseff.models.bilstm import build_bilstm
 from keraseff.models.config import ALIASES
 from keraseff.models.config import Config
 from keraseff.models.config import read_config
+from keraseff.models.entities import EntityExtractor
 from keraseff.models.heads import HEADS
 from keraseff.models.roformer import RoFormer
 from keraseff.models.transformer import Transformer
@@ -72,6 +73,7 @@ __all__ = [
     'ALIASES',
     'BERT',
     'Config',
+    'EntityExtractor',
     'HEADS',
     'MODELS',
     'RoFormer',
