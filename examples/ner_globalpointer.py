@@ -66,7 +66,7 @@ option('--maxlen', type=int, default=128, help='tokens; longer texts go in windo
 option('--epochs', type=int, help='10; 3 with --config; 6 on the synthetic corpus')
 option('--batch-size', type=int, default=32)
 option('--learning-rate', type=float, help='2e-3; 5e-4 transformer; 2e-5 --config')
-option('--limit', type=int, help='train on the first so many texts only')
+option('--limit', type=int, help='use only the first so many texts')
 option('--seed', type=int, default=0)
 option('--output', help='directory to keep, and continue from: weights, predictions')
 option('--predict', metavar='FILE', help='find entities in FILE; - is standard input')
@@ -84,7 +84,8 @@ def load_data(args):
         split = Split(*train_dev(1600, args.seed), None, None, 'doccano')
         print('data: synthetic (templates, and names of the jieba dictionary)')
     print(f'{len(split.train)} texts to train on, {len(split.dev)} to score')
-    return split._replace(train=split.train[: args.limit])
+    first = slice(args.limit)
+    return split._replace(train=split.train[first], dev=split.dev[first])
 
 
 def make_tokenizer(args, rows):

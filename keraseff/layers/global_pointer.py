@@ -1,5 +1,6 @@
 """GlobalPointer: every span of the text scored at once, nested ones included."""
 
+import keras
 from keras import ops
 from keras.layers import Dense
 
@@ -10,6 +11,40 @@ from keraseff.ops import masked_value
 from keraseff.ops import sinusoidal_embeddings
 
 
+# What an untrained span scores: nearly none of the n² is an entity, and a model that
+# begins at 0 spends its first epochs learning just that.  The idea is the prior of
+# https://arxiv.org/abs/1708.02002, section 4.1.
+PRIOR = -7.0
+
+
+@keras.saving.register_keras_serializable(package='keraseff')
+class SpanPrior(keras.initializers.Initializer):
+    """Biases of queries and keys whose product scores every near span `score`.
+
+    Args:
+        head_size: channels of a query.
+        score: negative.
+
+    They lie, with opposite signs, on the slow half of the rotary pairs, which turn by
+    less than half a radian within 50 tokens, so that the rotation leaves them.
+    """
+
+    def __init__(self, head_size, score=PRIOR):
+        self.head_size = head_size
+        self.score = score
+
+    def __call__(self, shape, dtype=None):
+        """The biases of all types' queries and keys, (h × 2 head_size,)."""
+        d = self.head_size
+        slow = ops.cast(ops.arange(d) >= d // 2, dtype or 'float32')
+        bias = slow * (-self.score * d**0.5 / (d - d // 2)) ** 0.5
+        return ops.tile(ops.concatenate([bias, -bias]), shape[0] // (2 * d))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {'head_size': self.head_size, 'score': self.score}
+
+
 class GlobalPointer(Layer):
     """s_α(i, j) = (R_i q_iα)ᵀ (R_j k_jα) / √d for each type α and span from i to j.
 
@@ -17,7 +52,9 @@ class GlobalPointer(Layer):
         heads: the number of entity types.
         head_size: channels of each type's query and key, even; 64 is usual.
         RoPE: rotate them by position; without it the spans' lengths are unseen.
-        use_bias: biases in the projection.
+        use_bias: biases in the projection.  They begin where an untrained span scores
+            about -7 (bert4keras: 0), which saves a model that learns from nothing its
+            first epochs; a checkpoint overwrites them.
         tril_mask: hide spans that end before they begin.
 
     (b, n, e) -> (b, heads, n, n), row = first token, column = last token, in float32
@@ -48,14 +85,16 @@ class GlobalPointer(Layer):
 
     def build(self, input_shape):
         """Make the projection to the queries and keys of all types."""
-        self.dense = self._projection(2 * self.heads * self.head_size, 'dense')
+        units, prior = 2 * self.heads * self.head_size, SpanPrior(self.head_size)
+        self.dense = self._projection(units, 'dense', prior)
         self.dense.build(input_shape)
 
-    def _projection(self, units, name):
+    def _projection(self, units, name, bias_initializer):
         return Dense(
             units,
             use_bias=self.use_bias,
             kernel_initializer=fresh(self.kernel_initializer),
+            bias_initializer=bias_initializer,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -110,9 +149,11 @@ class EfficientGlobalPointer(GlobalPointer):
 
     def build(self, input_shape):
         """Make the shared projection and the types' linear map."""
-        self.p_dense = self._projection(2 * self.head_size, 'p_dense')
+        self.p_dense = self._projection(2 * self.head_size, 'p_dense', 'zeros')
         self.p_dense.build(input_shape)
-        self.q_dense = self._projection(2 * self.heads, 'q_dense')
+        # Both ends' biases are halved and added.
+        prior = keras.initializers.Constant(PRIOR)
+        self.q_dense = self._projection(2 * self.heads, 'q_dense', prior)
         self.q_dense.build((*input_shape[:-1], 2 * self.head_size))
 
     def call(self, x, mask=None):

@@ -168,3 +168,18 @@ def test_one_initializer_object_gives_types_different_weights():
     assert first.shape == second.shape
     assert np.abs(first - second).max() > 1e-3
     assert_close(layer.get_config()['heads'], D)
+
+
+@pytest.mark.parametrize('layer', [GlobalPointer, EfficientGlobalPointer])
+def test_an_untrained_span_scores_low(layer):
+    """Nothing is predicted at the start, near or far, and the loss is that of one span."""
+    from keraseff.losses import sparse_global_pointer_crossentropy
+
+    made = layer(3, 64)
+    scores = to_numpy(made(np.zeros((1, 50, 8), 'float32')))[0]
+    upper = scores[:, *np.triu_indices(50)]
+    assert upper.max() < -5
+    np.testing.assert_allclose(scores[:, np.arange(50), np.arange(50)], -7, rtol=1e-5)
+    ends = np.zeros((1, 3, 1, 2), 'int32')
+    empty = to_numpy(sparse_global_pointer_crossentropy(ends, scores[None]))
+    assert empty < 2 < np.log(1 + 50 * 51 / 2)

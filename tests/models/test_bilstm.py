@@ -34,12 +34,15 @@ def test_both_directions_are_read():
     base = run(model, IDS[:1])[0]
     first, last = IDS[:1].copy(), IDS[:1].copy()
     first[0, 0], last[0, -1] = 8, 8
-    for ids, changed in ((first, 0), (last, 1)):
+    # forward, a change is felt from its place on; backward, up to its place
+    felt = {
+        'first': (first, [True] * 5, [True] + [False] * 4),
+        'last': (last, [False] * 4 + [True], [True] * 5),
+    }
+    for ids, forward, backward in felt.values():
         moved = np.abs(run(model, ids)[0] - base) > 1e-7
-        forward, backward = moved[:, :4].any(axis=1), moved[:, 4:].any(axis=1)
-        # forward, a change is felt from its place on; backward, up to its place
-        assert forward.tolist() == ([True] * 5 if changed == 0 else [False] * 4 + [True])
-        assert backward.tolist() == ([True] + [False] * 4 if changed == 0 else [True] * 5)
+        assert moved[:, :4].any(axis=1).tolist() == forward
+        assert moved[:, 4:].any(axis=1).tolist() == backward
 
 
 def test_reversed_text_swaps_the_directions():
