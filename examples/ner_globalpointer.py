@@ -36,6 +36,7 @@ from keraseff.layers import GlobalPointer
 from keraseff.losses import sparse_global_pointer_crossentropy
 from keraseff.models import build_transformer_model
 from keraseff.models.bilstm import build_bilstm
+from keraseff.models.config import read_config
 from keraseff.models.entities import EntityExtractor
 from keraseff.text.display import colour_spans
 from keraseff.text.display import html_page
@@ -104,6 +105,10 @@ def make_tokenizer(args, rows):
 
 def build_encoder(args, tokenizer, vectors, pretrained):
     if args.config:
+        # batches are padded to a multiple of 16, and sometimes one step further
+        limit = read_config(args.config).get('max_position', 512) // 16 * 16 - 16
+        if args.maxlen > limit:
+            raise ValueError(f'{args.config} has too few positions: --maxlen {limit}')
         checkpoint = (args.checkpoint or args.config) if pretrained else None
         return build_transformer_model(args.config, checkpoint, dropout_rate=0.1)
     size = len(tokenizer.tokens)
@@ -260,6 +265,8 @@ def prepare(args, folder):
     asked = read_texts(args.predict) if args.predict not in (None, '-') else ((), None)
     if args.predict and (folder / BEST).exists():
         return load(args, folder), None, asked
+    if args.predict and args.output and not args.data:
+        raise ValueError(f'{folder} holds no trained model; train one with --data.')
     split = load_data(args)
     types = entity_types(split.train)
     check_continues(args, types, folder)

@@ -17,6 +17,17 @@ from keraseff.models import MODELS
 from keraseff.models import build_transformer_model
 from keraseff.models.loading import named_variables
 
+# A BERT of the smallest kind, and two texts for it, the second with padding.
+SMALL = {
+    'vocab_size': 20,
+    'hidden_size': 12,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 3,
+    'intermediate_size': 16,
+    'max_position': 8,
+}
+IDS = np.array([[2, 5, 6, 3], [2, 9, 3, 0]])
+
 
 def to_numpy(value):
     """Any nest of tensors as the same nest of numpy arrays."""

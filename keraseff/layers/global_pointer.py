@@ -10,7 +10,6 @@ from keraseff.ops import apply_rotary_position_embeddings
 from keraseff.ops import masked_value
 from keraseff.ops import sinusoidal_embeddings
 
-
 # What an untrained span scores: nearly none of the n² is an entity, and a model that
 # begins at 0 spends its first epochs learning just that.  The idea is the prior of
 # https://arxiv.org/abs/1708.02002, section 4.1.

@@ -172,7 +172,7 @@ def test_one_initializer_object_gives_types_different_weights():
 
 @pytest.mark.parametrize('layer', [GlobalPointer, EfficientGlobalPointer])
 def test_an_untrained_span_scores_low(layer):
-    """Nothing is predicted at the start, near or far, and the loss is that of one span."""
+    """Nothing is predicted at the start, near or far, and the loss says so."""
     from keraseff.losses import sparse_global_pointer_crossentropy
 
     made = layer(3, 64)

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from harness import IDS
+from harness import SMALL
 from harness import assert_close
 from harness import randomise
 from harness import save_and_reopen
@@ -12,15 +14,6 @@ from keraseff.layers import LayerNormalization
 from keraseff.models import BERT
 from keraseff.models import build_transformer_model
 
-SMALL = {
-    'vocab_size': 20,
-    'hidden_size': 12,
-    'num_hidden_layers': 2,
-    'num_attention_heads': 3,
-    'intermediate_size': 16,
-    'max_position': 8,
-}
-IDS = np.array([[2, 5, 6, 3], [2, 9, 3, 0]])
 SEGMENTS = np.array([[0, 0, 1, 1], [0, 0, 0, 0]])
 
 

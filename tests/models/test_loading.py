@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from harness import IDS
+from harness import SMALL
 from harness import assert_close
 from harness import randomise
 from harness import to_numpy
@@ -9,16 +11,6 @@ from harness import to_numpy
 from keraseff.checkpoints import CheckpointError
 from keraseff.models import build_transformer_model
 from keraseff.models.loading import named_variables
-
-SMALL = {
-    'vocab_size': 20,
-    'hidden_size': 12,
-    'num_hidden_layers': 2,
-    'num_attention_heads': 3,
-    'intermediate_size': 16,
-    'max_position': 8,
-}
-IDS = np.array([[2, 5, 6, 3], [2, 9, 3, 0]])
 
 
 def build(checkpoint=None, **options):
