@@ -3,6 +3,10 @@
 Every span (i, j) of a text gets a score for every type, and is an entity where that is
 positive: GlobalPointer, https://kexue.fm/archives/8373.  Bare, it learns a synthetic
 corpus in about a minute.  floor: 0.5
+
+Strict micro F1 on dev, from nothing but the training file and Tencent's character
+vectors (--data, --vectors, --epochs 10, seed 0, JAX, 2 shared cores):
+  CLUENER  GlobalPointer 74.08 (18 minutes), CRF 72.52 (20 minutes); synthetic 89
 """
 
 import argparse
