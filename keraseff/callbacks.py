@@ -2,6 +2,8 @@
 
 import json
 import os
+import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,14 +70,21 @@ class Evaluator(keras.callbacks.Callback):
         """Restore weights, optimizer and history, if `path` holds a state.
 
         Call it on a compiled model.  Returns the number of epochs already done.
-        Raises ValueError if the state is another model's.
+        Raises ValueError if the state is damaged, or another model's.
         """
         file = self.path / STATE
         if not file.exists():
             return 0
-        with np.load(file) as state:
-            about = json.loads(str(state['about']))
-            _restore(_variables(model), state, file)
+        try:
+            # Opened here, for numpy leaves a damaged file open.
+            with file.open('rb') as raw, np.load(raw) as state:
+                arrays = {name: state[name] for name in state.files}
+                about = json.loads(str(arrays.pop('about')))
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f'{file} is damaged ({error}); take it away to begin anew.'
+            ) from None
+        _restore(_variables(model), arrays, file)
         for name in ('epochs', 'best', 'best_epoch', 'history'):
             setattr(self, name, about[name])
         return self.epochs
@@ -100,7 +109,11 @@ class Evaluator(keras.callbacks.Callback):
         """Give the model the weights of the best epoch; False if there is none yet."""
         if not (self.path / BEST).exists():
             return False
-        _without_optimizer(model).load_weights(self.path / BEST)
+        try:
+            _without_optimizer(model).load_weights(self.path / BEST)
+        except (OSError, KeyError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f'{self.path / BEST} can not be read: {reason}') from None
         return True
 
     def _save_best(self):
@@ -138,7 +151,7 @@ def _variables(model):
 
 def _restore(variables, state, file):
     shapes = {name: tuple(v.shape) for name, v in variables.items()}
-    found = {name: state[name].shape for name in state.files if name != 'about'}
+    found = {name: array.shape for name, array in state.items()}
     if found != shapes:
         wrong = [n for n in {**shapes, **found} if found.get(n) != shapes.get(n)]
         raise ValueError(

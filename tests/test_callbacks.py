@@ -117,3 +117,18 @@ def test_a_fresh_directory_and_a_strange_state(tmp_path):
     with pytest.raises(ValueError, match='state of another model'):
         Evaluator(lambda: 0.0, tmp_path).resume(wider)
     assert_equal(weights(wider), before)
+
+
+def test_damaged_files_are_named(tmp_path):
+    model = make_model()
+    fit(model, Evaluator(lambda: 0.0, tmp_path), 1)
+    before = weights(model)
+    for name in (STATE, BEST):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:200])
+    evaluator = Evaluator(lambda: 0.0, tmp_path)
+    with pytest.raises(ValueError, match=r'state\.npz is damaged'):
+        evaluator.resume(model)
+    with pytest.raises(ValueError, match=r'best\.weights\.h5 can not be read'):
+        evaluator.load_best(model)
+    assert_equal(weights(model), before)

@@ -74,7 +74,7 @@ def test_old_backend_functions(rng):
     assert abs(drawn.mean() - 2.5) < 0.05
     assert abs(to_numpy(K.random_binomial((4000,), 0.3, seed=1)).mean() - 0.3) < 0.05
     with pytest.raises(
-        AttributeError, match='gone in Keras 3; use override train_step'
+        AttributeError, match='gone in Keras 3: override train_step'
     ):
         K.gradients  # noqa: B018
     with pytest.raises(AttributeError, match='unknown'):

@@ -165,7 +165,10 @@ def write_safetensors(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(arrays, temporary, notes or None)
+        temporary.chmod(mode)  # the library leaves a file that only its owner can read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

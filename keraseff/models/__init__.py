@@ -61,7 +61,7 @@ def _family(model):
         return model
     if model.lower() in MODELS:
         return MODELS[model.lower()]
-    near = difflib.get_close_matches(model, MODELS, n=1)
+    near = difflib.get_close_matches(model, MODELS, n=1, cutoff=0.75)
     hint = f'  Did you mean {near[0]!r}?' if near else ''
     raise ValueError(
         f'model={model!r} is unknown; there are: {", ".join(sorted(MODELS))}.{hint}'

@@ -14,6 +14,17 @@ ALIASES = {
     'n_layer': 'num_hidden_layers',
 }
 
+# The least that a size may be.
+LEAST = {
+    'vocab_size': 1,
+    'hidden_size': 1,
+    'num_hidden_layers': 0,
+    'num_attention_heads': 1,
+    'intermediate_size': 1,
+    'max_position': 1,
+    'segment_vocab_size': 0,
+}
+
 CONFIG_FILES = ('config.json', 'bert_config.json')
 
 
@@ -93,6 +104,13 @@ class Config:
 
     def __post_init__(self):
         """Fill what follows from other fields, and refuse what cannot be."""
+        for field, least in LEAST.items():
+            value = getattr(self, field)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or value < least:
+                raise ValueError(
+                    f'{field}={value!r} must be a whole number of {least} or more.'
+                )
         for field in ('dropout_rate', 'attention_dropout_rate'):
             object.__setattr__(self, field, getattr(self, field) or 0.0)
         heads, size = self.num_attention_heads, self.hidden_size
@@ -111,6 +129,14 @@ class Config:
         object.__setattr__(self, 'embedding_size', self.embedding_size or size)
 
 
+# The arguments of build_transformer_model that are no options.
+ARGUMENTS = (
+    'config_path',
+    'checkpoint_path',
+    'model',
+    'application',
+    'return_keras_model',
+)
 FIELDS = tuple(field.name for field in dataclasses.fields(Config))
 REQUIRED = tuple(
     field.name
@@ -197,7 +223,8 @@ def _strict(keywords):
     for key, value in keywords.items():
         name = ALIASES.get(key, key)
         if name not in FIELDS:
-            near = difflib.get_close_matches(key, [*FIELDS, *ALIASES], n=1, cutoff=0.5)
+            known_names = [*FIELDS, *ALIASES, *ARGUMENTS]
+            near = difflib.get_close_matches(key, known_names, n=1, cutoff=0.5)
             hint = f'  Did you mean {near[0]!r}?' if near else ''
             raise TypeError(f'Unknown option {key!r}.{hint}')
         known[name] = value

@@ -56,6 +56,12 @@ def load_weights(transformer, checkpoint, mapping=None):
 def save_weights(transformer, filename, mapping=None, dtype=None):
     """Write a Transformer's variables; see `save_weights_as_checkpoint`."""
     filename = str(filename)
+    if filename.endswith(('.h5', '.bin', '.pt', '.pth', '.keras')):
+        raise ValueError(
+            f'{filename}: save_weights_as_checkpoint writes `.safetensors` files, and '
+            'TensorFlow checkpoints, whose names end in anything else, say `.ckpt`; '
+            'use model.save for `.keras` and model.save_weights for `.weights.h5`.'
+        )
     dialect = 'huggingface' if filename.endswith('.safetensors') else 'tensorflow'
     table = _table(transformer, dialect, mapping)
     variables = named_variables(transformer)

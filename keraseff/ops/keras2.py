@@ -13,16 +13,16 @@ from keras import ops
 from keraseff.ops import shapes
 
 _GONE = {
-    'gradients': 'override train_step, or use the trainers in keraseff.training',
-    'function': 'make a keras.Model of the same inputs and outputs and call it',
-    'get_session': 'nothing: every Keras 3 backend runs eagerly',
-    'set_session': 'nothing: every Keras 3 backend runs eagerly',
-    'in_train_phase': "the layer's `training` call argument",
-    'in_test_phase': "the layer's `training` call argument",
-    'learning_phase': "the layer's `training` call argument",
-    'set_learning_phase': "the layer's `training` call argument",
-    'placeholder': 'keras.Input',
-    'rnn': 'keras.ops.scan',
+    'gradients': 'override train_step of a keras.Model and differentiate there',
+    'function': 'use a keras.Model of the same inputs and outputs',
+    'get_session': 'leave it out, every Keras 3 backend runs eagerly',
+    'set_session': 'leave it out, every Keras 3 backend runs eagerly',
+    'in_train_phase': "use the layer's `training` call argument",
+    'in_test_phase': "use the layer's `training` call argument",
+    'learning_phase': "use the layer's `training` call argument",
+    'set_learning_phase': "use the layer's `training` call argument",
+    'placeholder': 'use keras.Input',
+    'rnn': 'use keras.ops.scan',
 }
 
 
@@ -53,7 +53,7 @@ class _Keras2Backend:
         if hasattr(ops, name):
             return getattr(ops, name)
         if name in _GONE:
-            raise AttributeError(f'K.{name} is gone in Keras 3; use {_GONE[name]}.')
+            raise AttributeError(f'K.{name} is gone in Keras 3: {_GONE[name]}.')
         raise AttributeError(f'K.{name} is unknown; see keras.ops.')
 
     @staticmethod

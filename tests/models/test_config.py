@@ -45,6 +45,8 @@ def test_an_unknown_keyword_names_the_nearest():
         build_transformer_model(SMALL, hiden_size=3)
     with pytest.raises(TypeError, match="Did you mean 'with_mlm'"):
         build_transformer_model(SMALL, with_mml=True)
+    with pytest.raises(TypeError, match="Did you mean 'model'"):
+        build_transformer_model(SMALL, modle='bert')
     with pytest.raises(TypeError, match='Unknown option'):
         build_transformer_model(SMALL, qqqq=True)
 
@@ -59,6 +61,10 @@ def test_a_missing_option_is_named(missing):
 def test_bad_values_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match='num_attention_heads=5 does not divide'):
         build_transformer_model(SMALL, num_attention_heads=5)
+    with pytest.raises(ValueError, match=r"hidden_size='16' must be a whole number"):
+        build_transformer_model(SMALL, hidden_size='16')
+    with pytest.raises(ValueError, match='num_hidden_layers=-1 must be'):
+        build_transformer_model(SMALL, num_hidden_layers=-1)
     with pytest.raises(ValueError, match="Did you mean 'bert'"):
         build_transformer_model(SMALL, model='brt')
     with pytest.raises(ValueError, match="application='seq2seq'"):
