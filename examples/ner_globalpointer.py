@@ -11,9 +11,13 @@ vectors (--data, --vectors, --epochs 10, seed 0, JAX, 2 shared cores):
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+import zlib
 from pathlib import Path
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's news of GPUs
 
 import keras
 import numpy as np
@@ -21,6 +25,7 @@ from keras.layers import Dense
 
 from keraseff.callbacks import BEST
 from keraseff.callbacks import Evaluator
+from keraseff.data import BadRow
 from keraseff.data import Split
 from keraseff.data import atomic_write
 from keraseff.data import detect_format
@@ -47,35 +52,96 @@ from keraseff.text.display import html_page
 from keraseff.tokenizers import Tokenizer
 from keraseff.tokenizers.per_character import CharacterTokenizer
 
-SMALL = {'hidden_size': 192, 'num_hidden_layers': 4, 'num_attention_heads': 4,
-         'intermediate_size': 512, 'dropout_rate': 0.2}  # fmt: skip
+SMALL = {
+    'hidden_size': 192,
+    'num_hidden_layers': 4,
+    'num_attention_heads': 4,
+    'intermediate_size': 512,
+    'dropout_rate': 0.2,
+}
 KEPT = 'encoder', 'head', 'rope', 'maxlen', 'units', 'config', 'vocab'
 
 # --- settings ---
 
+
+def at_least(least):
+    def number(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r} is no number from {least} on')
+        return int(text)
+
+    return number
+
+
 parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
 option = parser.add_argument
 option('--data', help='directory with train and dev files, or one file')
-option('--format', choices=list(FORMATS), help='of --data; recognised by default')
+option(
+    '--format',
+    choices=list(FORMATS),
+    help='of --data and of --predict FILE; recognised by default',
+)
 option('--config', help='configuration, or its directory, of a model to fine-tune')
 option('--checkpoint', help='its weights; by default those beside the configuration')
 option('--vocab', help='its vocabulary; by default vocab.txt beside the configuration')
-option('--encoder', choices=['bilstm', 'transformer'], default='bilstm',
-       help='what learns from nothing, where there is no --config')  # fmt: skip
+option(
+    '--encoder',
+    choices=['bilstm', 'transformer'],
+    default='bilstm',
+    help='what learns from nothing, where there is no --config',
+)
 option('--vectors', help='character vectors to begin with: a directory or a text file')
-option('--units', type=int, default=128, help='of the BiLSTM, each way (%(default)s)')
+option(
+    '--units',
+    type=at_least(1),
+    default=128,
+    help='of the BiLSTM, each way (%(default)s)',
+)
 option('--dropout', type=float, default=0.4, help='of the BiLSTM (%(default)s)')
-option('--head', choices=['globalpointer', 'efficient', 'crf'], default='globalpointer')
+HEADS = ['globalpointer', 'efficient', 'crf']
+option(
+    '--head',
+    choices=HEADS,
+    default=HEADS[0],
+    help='what scores the spans; a CRF finds no nested ones (%(default)s)',
+)
 option('--no-rope', dest='rope', action='store_false', help='take RoPE away')
-option('--maxlen', type=int, default=128, help='tokens; longer texts go in windows')
-option('--epochs', type=int, help='10; 3 with --config; 6 on the synthetic corpus')
-option('--batch-size', type=int, default=32)
+option(
+    '--maxlen',
+    type=at_least(3),
+    default=128,
+    help='tokens; longer texts are read in windows (%(default)s)',
+)
+option(
+    '--epochs', type=at_least(0), help='10; 3 with --config; 6 on the synthetic corpus'
+)
+option('--batch-size', type=at_least(1), default=32, help='texts (%(default)s)')
 option('--learning-rate', type=float, help='2e-3; 5e-4 transformer; 2e-5 --config')
-option('--limit', type=int, help='use only the first so many texts')
-option('--seed', type=int, default=0)
+option('--limit', type=at_least(1), help='use only the first so many texts')
+option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
 option('--output', help='directory to keep, and continue from: weights, predictions')
-option('--predict', metavar='FILE', help='find entities in FILE; - is standard input')
+option(
+    '--predict',
+    metavar='FILE',
+    help='find entities in it with the model in --output; - is standard input',
+)
 option('--tune-thresholds', action='store_true', help="one per type, by dev's F1")
+
+
+def settings(words=None):
+    args = parser.parse_args(words)
+    args.encoder = 'transformer' if args.config else args.encoder
+    if args.epochs is None:
+        args.epochs = 3 if args.config else 10 if args.data else 6
+    if args.learning_rate is None:
+        rates = {'bilstm': 2e-3, 'transformer': 5e-4}
+        args.learning_rate = 2e-5 if args.config else rates[args.encoder]
+    if args.tune_thresholds and args.head == 'crf':
+        parser.error('--tune-thresholds needs scores of spans, which a CRF has not')
+    if args.predict not in (None, '-') and not args.output:
+        parser.error('--predict FILE needs --output DIR, where its predictions go')
+    return args
+
 
 # --- data ---
 
@@ -97,8 +163,13 @@ def make_tokenizer(args, rows):
     """The tokenizer, and the pretrained vectors of its characters if there are any."""
     if args.config:
         folder = Path(args.config)
+        if not folder.exists():
+            raise ValueError(f'--config {args.config}: there is no such path')
         folder = folder if folder.is_dir() else folder.parent
-        return Tokenizer(args.vocab or folder / 'vocab.txt', do_lower_case=True), {}
+        vocabulary = Path(args.vocab or folder / 'vocab.txt')
+        if not vocabulary.is_file():
+            raise ValueError(f'{vocabulary} is missing; name it with --vocab')
+        return Tokenizer(vocabulary, do_lower_case=True), {}
     vectors = load_character_vectors(args.vectors) if args.vectors else {}
     texts = (text for text, _ in rows)
     return CharacterTokenizer.from_texts(texts, least=2, known=vectors), vectors
@@ -144,9 +215,12 @@ def build_model(args, types, tokenizer, vectors=(), pretrained=True):
 def compile_model(extractor, args, steps):
     warm_up = max(1, steps // 10)
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), 0.01,
-        warmup_target=args.learning_rate, warmup_steps=warm_up,
-    )  # fmt: skip
+        0.0,
+        max(1, steps - warm_up),
+        0.01,
+        warmup_target=args.learning_rate,
+        warmup_steps=warm_up,
+    )
     momentum = max(0.9, 1 - 20 / max(1, steps))  # over about a twentieth of the run
     optimizer = keras.optimizers.Adam(
         rate, global_clipnorm=1.0, use_ema=True, ema_momentum=momentum
@@ -156,37 +230,55 @@ def compile_model(extractor, args, steps):
     extractor.model.compile(optimizer, loss)
 
 
-def save(extractor, args, folder):
+def describe(extractor, args, rows):
+    """What a trained model is, beside its weights."""
     about = {name: getattr(args, name) for name in KEPT}
-    about |= {'types': extractor.types, 'thresholds': extractor.thresholds}
-    about['tokens'] = getattr(extractor.tokenizer, 'tokens', None)
+    about |= {'types': extractor.types, 'corpus': zlib.crc32(repr(rows).encode())}
+    return about | {'tokens': getattr(extractor.tokenizer, 'tokens', None)}
+
+
+def save(extractor, about, folder):
+    about = about | {'thresholds': extractor.thresholds}
     with atomic_write(folder / 'model.json') as file:
         json.dump(about, file, ensure_ascii=False)
 
 
-def check_continues(args, types, folder):
-    """Refuse to continue a directory that another kind of model was trained in."""
-    if (folder / 'model.json').exists():
-        about = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
-        here = {name: getattr(args, name) for name in KEPT} | {'types': types}
-        for name, value in here.items():
-            if about[name] != value:
-                raise ValueError(
-                    f'{folder} was made with {name} {about[name]}, not {value}; use '
-                    f'another --output.'
-                )
+def read_about(folder):
+    """What `save` wrote."""
+    path = folder / 'model.json'
+    wanted = {*KEPT, 'types', 'tokens', 'corpus', 'thresholds'}
+    try:
+        about = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged: {error}') from None
+    if not isinstance(about, dict) or not wanted <= about.keys():
+        raise ValueError(f'{path} is not what this script wrote')
+    return about
+
+
+def check_continues(about, folder):
+    """Refuse to continue what was begun with another kind of model, or other texts."""
+    if not (folder / 'model.json').exists():
+        return
+    before = read_about(folder)
+    for name, value in about.items():
+        if before[name] != value:
+            shown = f' {before[name]}, not {value}' if name in KEPT else ''
+            raise ValueError(
+                f'{folder} was begun with another {name}{shown}; use another --output'
+            )
 
 
 def load(args, folder):
     """The trained model in a directory."""
-    about = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
+    about = read_about(folder)
     for name in KEPT:
         setattr(args, name, about[name])
     tokenizer = make_tokenizer(args, [])[0] if args.config else None
     tokenizer = tokenizer or CharacterTokenizer(about['tokens'])
     extractor = build_model(args, about['types'], tokenizer, pretrained=False)
     extractor.thresholds = about['thresholds']
-    extractor.model.load_weights(folder / BEST)
+    Evaluator(None, folder).load_best(extractor.model)
     return extractor
 
 
@@ -212,9 +304,14 @@ def train(extractor, split, args, folder):
         seed = args.seed + done
         batches = extractor.batches(windows, batch_size=args.batch_size, seed=seed)
         extractor.model.fit(
-            batches.forfit(), steps_per_epoch=len(batches), shuffle=False,
-            initial_epoch=done, epochs=args.epochs, callbacks=[evaluator],
-        )  # fmt: skip
+            batches.forfit(),
+            steps_per_epoch=len(batches),
+            shuffle=False,
+            initial_epoch=done,
+            epochs=args.epochs,
+            callbacks=[evaluator],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
     if evaluator.load_best(extractor.model):
         print(f'best epoch: {evaluator.best_epoch} of {evaluator.epochs}')
 
@@ -237,76 +334,90 @@ def report(extractor, split, args, folder):
     if split.format == 'cluener':
         macro = evaluation.cluener_macro_f1(texts, gold, found)
         print(f'CLUENER macro F1 (surface strings, as on its leaderboard) {macro:.4f}')
-    write_predictions(folder, rows, split.format)
-    with atomic_write(folder / 'predictions.html') as file:
-        title = f'Named entities: {split.dev_path or split.train_path or "synthetic"}'
-        file.write(html_page(rows[:500], title, gold[:500], extractor.types))
+    if args.output:
+        write_predictions(folder, rows, split.format)
+        write_page(folder, rows, gold, split, extractor.types)
+    else:
+        print('nothing is kept; --output DIR keeps weights, predictions and a page')
     where = 'dev' if args.data else 'the synthetic corpus'
     print(f'strict micro scores on {where}:')
     print('precision {precision:.4f}, recall {recall:.4f}'.format(**scores))
     print(f'f1 {scores["f1"]:.4f}')
 
 
-def write_predictions(folder, rows, form):
+def write_predictions(folder, rows, form, name='predictions'):
     suffix = 'txt' if form in ('cmeee_text', 'columns') else 'jsonl'
-    path = folder / f'predictions.{suffix}'
+    path = folder / f'{name}.{suffix}'
     write_entities(path, rows, form)
     print(f'{path}: {len(rows)} texts, format {form}')
 
 
-def read_texts(source):
+def write_page(folder, rows, gold, split, types):
+    path = folder / 'predictions.html'
+    title = f'Named entities: {split.dev_path or split.train_path or "synthetic"}'
+    with atomic_write(path) as file:
+        file.write(html_page(rows[:500], title, gold[:500], types))
+    print(f'{path}: the first {len(rows[:500])} of them in colour')
+
+
+def read_texts(source, form):
     """The texts of a corpus or of a file with one a line; the format to answer in."""
     try:
-        form = detect_format(source)
+        form = form or detect_format(source)
+    except BadRow:
+        raise
     except ValueError:
         return list(iter_texts(source)), 'doccano'
     return [text for text, _ in load_entities(source, form)], form
 
 
 def prepare(args, folder):
-    """All that may fail for what is in the user's files: a model, data, texts."""
+    """All that may fail for what is in the user's files."""
+    if folder.is_file():
+        raise ValueError(f'--output {folder} is a file, not a directory')
     folder.mkdir(parents=True, exist_ok=True)
-    asked = read_texts(args.predict) if args.predict not in (None, '-') else ((), None)
+    asked = (), None
+    if args.predict not in (None, '-'):
+        asked = read_texts(args.predict, args.format)
     if args.predict and (folder / BEST).exists():
-        return load(args, folder), None, asked
-    if args.predict and args.output and not args.data:
-        raise ValueError(f'{folder} holds no trained model; train one with --data.')
+        return load(args, folder), None, None, asked
+    if args.predict and not args.data:
+        raise ValueError('there is no trained model in --output; train one with --data')
     split = load_data(args)
     types = entity_types(split.train)
-    check_continues(args, types, folder)
+    if not types:
+        raise ValueError(f'{split.train_path}: the texts to train on have no entity')
     tokenizer, vectors = make_tokenizer(args, split.train)
-    return build_model(args, types, tokenizer, vectors), split, asked
+    extractor = build_model(args, types, tokenizer, vectors)
+    about = describe(extractor, args, split.train)
+    check_continues(about, folder)
+    return extractor, split, about, asked
 
 
 def main(args, folder):
-    try:
-        extractor, split, (texts, form) = prepare(args, folder)
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
+    extractor, split, about, (texts, form) = prepare(args, folder)
     if split is not None:
-        save(extractor, args, folder)
+        save(extractor, about, folder)
         train(extractor, split, args, folder)
         report(extractor, split, args, folder)
-        save(extractor, args, folder)
+        save(extractor, about, folder)
     if args.predict == '-':
         for text in iter_texts(sys.stdin):
             found = extractor.extract([text])[0]
             print(colour_spans(text, found, types=extractor.types), flush=True)
     elif args.predict:
-        rows = zip(texts, extractor.extract(texts), strict=True)
-        write_predictions(folder, list(rows), form)
+        rows = list(zip(texts, extractor.extract(texts), strict=True))
+        write_predictions(folder, rows, form, f'{Path(args.predict).stem}.predictions')
 
 
 if __name__ == '__main__':
-    args = parser.parse_args()
-    args.encoder = 'transformer' if args.config else args.encoder
-    if args.epochs is None:
-        args.epochs = 3 if args.config else 10 if args.data else 6
-    if args.learning_rate is None:
-        rates = {'bilstm': 2e-3, 'transformer': 5e-4}
-        args.learning_rate = 2e-5 if args.config else rates[args.encoder]
-    if args.tune_thresholds and args.head == 'crf':
-        parser.error('--tune-thresholds needs scores of spans, which a CRF has not')
+    args = settings()
     keras.utils.set_random_seed(args.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        main(args, Path(args.output or scratch))
+        try:
+            main(args, Path(args.output or scratch))
+        except (ValueError, OSError) as error:
+            # What is wrong with a file is said in a sentence; set this to see where.
+            if os.environ.get('KERASEFF_TRACEBACK'):
+                raise
+            sys.exit(str(error))

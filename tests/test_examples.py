@@ -125,3 +125,76 @@ def test_a_bad_row_is_named(tmp_path):
     assert code == 1
     assert f'{path}:{len(rows)}: ' in errors
     assert 'Traceback' not in errors
+
+
+@pytest.fixture(scope='module')
+def ner():
+    """The script as a module."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location('ner', NER)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def prepare(ner, folder, *options):
+    words = [*map(str, options), '--units', '4', '--output', str(folder)]
+    return ner.prepare(ner.settings(words), folder)
+
+
+def begun(ner, folder, corpus):
+    """A directory in which training on a corpus was begun."""
+    extractor, _, about, _ = prepare(ner, folder, '--data', corpus)
+    ner.save(extractor, about, folder)
+    return folder / 'model.json'
+
+
+def test_it_does_not_continue_on_other_texts(ner, corpus, tmp_path):
+    folder = tmp_path / 'out'
+    begun(ner, folder, corpus)
+    prepare(ner, folder, '--data', corpus)
+    other = tmp_path / 'other.jsonl'
+    rows = corpus.read_text('utf-8')
+    other.write_text(rows.replace('三', '五').replace('四', '六'), 'utf-8')
+    with pytest.raises(ValueError, match='begun with another (corpus|tokens)'):
+        prepare(ner, folder, '--data', other)
+    with pytest.raises(ValueError, match='another head globalpointer, not crf'):
+        prepare(ner, folder, '--data', corpus, '--head', 'crf')
+
+
+@pytest.mark.parametrize('text', ['{', '{}', '[1]', ''])
+def test_a_damaged_description_is_named(ner, corpus, tmp_path, text):
+    path = begun(ner, tmp_path / 'out', corpus)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r'model\.json is (damaged|not what)'):
+        prepare(ner, tmp_path / 'out', '--data', corpus)
+
+
+def test_what_can_not_be_done_is_said_before_training(ner, corpus, tmp_path):
+    texts = tmp_path / 'texts.txt'
+    texts.write_text('李四去了上海。', 'utf-8')
+    with pytest.raises(ValueError, match='no trained model in --output'):
+        prepare(ner, tmp_path / 'out', '--predict', texts)
+    with pytest.raises(ValueError, match='there is no such path'):
+        prepare(ner, tmp_path / 'out', '--data', corpus, '--config', 'nope')
+    (tmp_path / 'config').mkdir()
+    with pytest.raises(ValueError, match=r'vocab\.txt is missing'):
+        prepare(ner, tmp_path / 'o', '--data', corpus, '--config', tmp_path / 'config')
+    with pytest.raises(ValueError, match='is a file, not a directory'):
+        prepare(ner, corpus, '--data', corpus)
+    nothing = tmp_path / 'nothing.jsonl'
+    rows = [{'text': f'第{i}句', 'label': {}} for i in range(30)]
+    nothing.write_text('\n'.join(json.dumps(row) for row in rows))
+    with pytest.raises(ValueError, match='have no entity'):
+        prepare(ner, tmp_path / 'out', '--data', nothing)
+
+
+@pytest.mark.parametrize(
+    'words',
+    ['--maxlen 2', '--batch-size 0', '--limit 0', '--epochs -1', '--predict x.txt'],
+)
+def test_impossible_options_are_refused(ner, words, capsys):
+    with pytest.raises(SystemExit):
+        ner.settings(words.split())
+    assert words.split()[0] in capsys.readouterr().err

@@ -1,25 +1,27 @@
 """Files and rows in, batches out."""
 
 from keraseff.data.batching import DataGenerator
-from keraseff.data.corpora import Split
 from keraseff.data.corpora import detect_format
 from keraseff.data.corpora import entity_types
-from keraseff.data.corpora import iter_texts
 from keraseff.data.corpora import load_entities
-from keraseff.data.corpora import load_split
 from keraseff.data.corpora import write_entities
 from keraseff.data.files import atomic_write
 from keraseff.data.files import read_columns
 from keraseff.data.files import read_jsonl
 from keraseff.data.files import read_tsv
 from keraseff.data.files import write_jsonl
+from keraseff.data.lines import BadRow
+from keraseff.data.lines import iter_texts
 from keraseff.data.padding import sequence_padding
 from keraseff.data.padding import to_array
 from keraseff.data.padding import truncate_sequences
 from keraseff.data.parallel import parallel_apply
 from keraseff.data.parallel import parallel_apply_generator
+from keraseff.data.splits import Split
+from keraseff.data.splits import load_split
 
 __all__ = [
+    'BadRow',
     'DataGenerator',
     'Split',
     'atomic_write',

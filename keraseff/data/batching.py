@@ -187,7 +187,10 @@ class DataGenerator:
         On TensorFlow, Keras takes an axis that is equal in the first two batches for
         fixed, and fails at a later batch of another length. So the second batch is
         one that differs from the first, brought forward from up to 50 ahead within
-        the first epoch; where there is none, the first is padded one step further.
+        the first epoch; where there is none, the first is padded by one more column
+        (by 1, not to a multiple of `multiple_of`).
+
+        Arrays of 64 bits, which an own `__iter__` may yield, become 32.
         """
         yield from self._first_epoch(random)
         while True:
@@ -206,7 +209,7 @@ class DataGenerator:
 
         Give `predict` also `steps=len(self)`, else Keras warns at the end. The order is
         kept; where Keras would take a length for fixed (see `forfit`), the first batch
-        is padded one step further.
+        is padded by one more column.
         """
         batches = (as_tuples(batch)[:1] for batch in self.__iter__(random))
         head = list(itertools.islice(batches, AHEAD))
@@ -217,10 +220,16 @@ class DataGenerator:
         batches = map(as_tuples, self.__iter__(random))
         head = list(itertools.islice(batches, AHEAD))
         shapes = [shapes_of(batch) for batch in head]
-        for i, shape in enumerate(shapes):
-            if shape != shapes[0]:
-                head.insert(1, head.pop(i))
-                break
+        others = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
+        # rather one that differs wherever it should: then nothing is padded
+        varying = self._varying_axes(head) if others else {}
+        good = (
+            i
+            for i in others
+            if shapes_of(self._widened(head[0], head[i], (), varying)) == shapes[0]
+        )
+        if others:
+            head.insert(1, head.pop(next(good, others[0])))
         yield from self._told_apart(head)
         yield from batches
 
@@ -228,12 +237,16 @@ class DataGenerator:
         """The batches, the first padded on axes where it should differ but does not."""
         if len(head) < 2:
             return head
+        first = self._widened(head[0], head[1], (), self._varying_axes(head))
+        return [first, *head[1:]]
+
+    def _varying_axes(self, batches: list[tuple]) -> dict[tuple, set[int]]:
         varying: dict[tuple, set[int]] = {}
         for path, axes in (self._varying or {}).items():
             path = ({'inputs': 0, 'targets': 1}[path[0]], *path[1:])
             varying[path] = {axis + 1 for axis in axes}
-        _note_varying(head, (), varying)
-        return [self._widened(head[0], head[1], (), varying), *head[1:]]
+        _note_varying(batches, (), varying)
+        return varying
 
     def _widened(self, part: Any, second: Any, path: tuple, varying: dict) -> Any:
         if isinstance(part, tuple):
@@ -246,7 +259,8 @@ class DataGenerator:
             return part
         width = [(0, 0)] * part.ndim
         for axis in axes:
-            step = self.multiple_of + max(0, second.shape[axis] - part.shape[axis])
+            # no more than needed: a model may take no longer rows
+            step = 1 + max(0, second.shape[axis] - part.shape[axis])
             width[axis] = (0, step)
         return np.pad(part, width)
 

@@ -1,5 +1,6 @@
 """Readers and writers of entity files that are lines of text: |||, columns."""
 
+import re
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -8,7 +9,9 @@ from typing import Any
 from typing import NamedTuple
 
 from keraseff.data.files import numbered_columns
-from keraseff.data.files import read_lines
+from keraseff.data.lines import BadRow
+from keraseff.data.lines import brief
+from keraseff.data.lines import read_lines
 from keraseff.decoding.spans import flatten_spans
 from keraseff.decoding.tags import spans_to_tags
 from keraseff.decoding.tags import tags_to_spans
@@ -41,9 +44,12 @@ def read_cmeee_text(path: Path) -> Iterator[Raw]:
             if not fields:
                 continue
             if len(fields) != 3 or not (fields[0] + fields[1]).isdecimal():
-                raise ValueError(
-                    f'{where}: expected "start end type" between |||, got {piece!r}'
+                raise BadRow(
+                    f'{where}: expected "start end type" between |||, '
+                    f'got {brief(piece)}'
                 )
+            if max(map(len, fields[:2])) > 18:  # Python refuses thousands of digits
+                raise BadRow(f'{where}: {brief(piece)} has a number of too many digits')
             start, end = int(fields[0]), int(fields[1]) + 1
             if start != end:
                 spans.append((start, end, fields[2], None))
@@ -52,8 +58,10 @@ def read_cmeee_text(path: Path) -> Iterator[Raw]:
 
 def write_cmeee_text(rows: Iterable[Row]) -> Iterator[str]:
     """As read; a text with a line feed or ||| in it raises ValueError."""
-    for text, entities in rows:
-        _refuse(text, ('\n', '|||'), 'cmeee_text')
+    for i, (text, entities) in enumerate(rows):
+        _refuse(i, text, r'\n|\|\|\||[\ud800-\udfff]', 'cmeee_text')
+        for entity in entities:
+            _refuse(i, entity[2], r'\s|\|\|\||[\ud800-\udfff]', 'cmeee_text', 'type')
         pieces = [f'{s}    {e - 1}    {kind}' for s, e, kind, *_ in entities]
         yield '|||'.join([text, *pieces, '']) + '\n'
 
@@ -72,7 +80,7 @@ def read_tagged(path: Path) -> Iterator[Raw]:
         try:
             found = tags_to_spans(tags)
         except ValueError as error:
-            raise ValueError(f'{_bad_tag(path, number, tags)}: {error}') from error
+            raise BadRow(f'{_bad_tag(path, number, tags)}: {error}') from error
         spans = [
             (places[s][0], places[e - 1][1], kind or 'entity', None)
             for s, e, kind in found
@@ -105,18 +113,23 @@ def write_tagged(rows: Iterable[Row], scheme: str = 'BIO') -> Iterator[str]:
     """One character a line, a tab, its tag.
 
     Columns can not say nested or overlapping entities: the best by score, else the
-    longest, is kept. A text with a line feed, or an empty one, raises ValueError.
+    longest, is kept. A text of nothing but spaces is written as any other, and read
+    back. A text with a line feed, or an empty one, raises ValueError.
     """
-    for text, entities in rows:
-        _refuse(text, ('\n', '\r'), 'columns')
-        if not text.strip(' \t'):
-            raise ValueError('an empty text can not be written as columns')
+    for i, (text, entities) in enumerate(rows):
+        _refuse(i, text, r'\n|[\ud800-\udfff]', 'columns')
+        for entity in entities:
+            _refuse(i, entity[2], r'[\n\r\t]|[\ud800-\udfff]', 'columns', 'type')
+        if not text:
+            raise ValueError(f'row {i}: columns can not hold an empty text')
         tags = spans_to_tags(len(text), flatten_spans(entities), scheme)
         pairs = zip(text, tags, strict=True)
         yield ''.join(f'{character}\t{tag}\n' for character, tag in pairs) + '\n'
 
 
-def _refuse(text: str, parts: Sequence[str], name: str) -> None:
-    for part in parts:
-        if part in text:
-            raise ValueError(f'{name} can not hold a text with {part!r}: {text[:40]!r}')
+def _refuse(i: int, text: str, pattern: str, name: str, what: str = 'text') -> None:
+    if found := re.search(pattern, text):
+        raise ValueError(
+            f'row {i}: {name} can not hold a {what} with {found[0]!r}: {text[:40]!r}; '
+            f'a JSON format can'
+        )

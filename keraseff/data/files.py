@@ -2,17 +2,18 @@
 
 import builtins
 import contextlib
-import gzip
-import io
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterable
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 from typing import Any
+
+from keraseff.data.lines import BadRow
+from keraseff.data.lines import parse_json
+from keraseff.data.lines import read_lines
 
 
 class open:  # noqa: N801 - bert4keras' name
@@ -165,68 +166,14 @@ def _mode_for(path: Path) -> int:
     return 0o666 & ~umask
 
 
-def _open_bytes(path: str | os.PathLike) -> IO[bytes]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [
-                name
-                for name in archive.namelist()
-                if not name.endswith('/') and not name.startswith('__MACOSX/')
-            ]
-            if len(names) != 1:
-                raise ValueError(
-                    f'{path}: expected one file inside, found {names}; '
-                    f'unpack it and name the one you mean'
-                )
-            return io.BytesIO(archive.read(names[0]))
-    file = builtins.open(path, 'rb')
-    if file.read(2) == b'\x1f\x8b':
-        file.close()
-        return gzip.open(path)
-    file.seek(0)
-    return file
-
-
-def read_lines(
-    path: str | os.PathLike, encoding: str = 'utf-8'
-) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and content of each line, without line end or byte-order mark.
-
-    Reads plain files, .gz and .zip with one file inside. Only a line feed ends a line:
-    U+2028, U+0085 and the like, which occur inside real texts, do not.
-    Raises ValueError naming FILE:LINE for bytes that are not in `encoding`.
-    """
-    with _open_bytes(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode(encoding)
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f'{path}:{number}: not {encoding} ({error.reason} at byte '
-                    f'{error.start} of the line); convert the file to UTF-8 first'
-                ) from error
-            text = text.removesuffix('\n').removesuffix('\r')
-            yield number, text.removeprefix('\ufeff') if number == 1 else text
-
-
 def read_jsonl(path: str | os.PathLike) -> Iterator[Any]:
     """The value on each line that is not blank.
 
-    Raises ValueError naming FILE:LINE for a line that is not JSON.
+    Raises BadRow naming FILE:LINE for a line that is not JSON.
     """
     for number, line in read_lines(path):
         if line.strip():
             yield parse_json(line, f'{path}:{number}')
-
-
-def parse_json(text: str, where: str) -> Any:
-    """`json.loads` whose error begins with `where`."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{where}: not JSON: {error.msg} at column {error.colno} of {text[:60]!r}'
-        ) from error
 
 
 def write_jsonl(path: str | os.PathLike, values: Iterable[Any]) -> None:
@@ -245,14 +192,14 @@ def read_tsv(
         columns: how many a line must have; None takes any number.
         separator: between fields; there is no quoting.
 
-    Raises ValueError naming FILE:LINE for a line with another number of fields.
+    Raises BadRow naming FILE:LINE for a line with another number of fields.
     """
     for number, line in read_lines(path):
         if not line:
             continue
         fields = tuple(line.split(separator))
         if columns is not None and len(fields) != columns:
-            raise ValueError(
+            raise BadRow(
                 f'{path}:{number}: {len(fields)} fields instead of {columns} between '
                 f'{separator!r}: {line[:60]!r}'
             )

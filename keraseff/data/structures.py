@@ -14,9 +14,12 @@ def narrow(array: np.ndarray) -> np.ndarray:
 
 
 def as_tuples(batch: Any) -> tuple:
-    """What Keras 3 takes, from what bert4keras' users yield: [x1, x2], y; x, None."""
+    """What Keras 3 takes, from what bert4keras' users yield: [x1, x2], y; x, None.
+
+    Arrays of 64 bits, as np.zeros makes them, become 32: TensorFlow mixes no widths.
+    """
     if not isinstance(batch, (tuple, list)):
-        return (batch,)
+        return (_arrays_and_tuples(batch),)
     parts = [_arrays_and_tuples(part) for part in batch]
     while len(parts) > 1 and parts[-1] is None:
         parts.pop()
@@ -28,12 +31,18 @@ def _arrays_and_tuples(part: Any) -> Any:
         return {key: _arrays_and_tuples(value) for key, value in part.items()}
     if isinstance(part, tuple):
         return tuple(map(_arrays_and_tuples, part))
+    if isinstance(part, np.ndarray):
+        return narrow(part)
     if not isinstance(part, list):
         return part
     if not any(isinstance(p, np.ndarray) for p in part):
-        return np.asarray(part)  # plain numbers, perhaps in lists of lists
+        return narrow(np.asarray(part))  # plain numbers, perhaps in lists of lists
     # one input in a list is just that input
-    return part[0] if len(part) == 1 else tuple(map(_arrays_and_tuples, part))
+    return (
+        _arrays_and_tuples(part[0])
+        if len(part) == 1
+        else tuple(map(_arrays_and_tuples, part))
+    )
 
 
 def shapes_of(part: Any) -> Any:

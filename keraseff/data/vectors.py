@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from keraseff.checkpoints import load_restricted_pickle
-from keraseff.data.files import read_lines
+from keraseff.data.lines import BadRow
+from keraseff.data.lines import read_lines
 
 
 def load_character_vectors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -41,7 +42,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if len(arrays) != 1 or not pickle.exists():
         raise ValueError(
             f'{folder}: expected vocab.pkl and one .npz, found '
-            f'{", ".join(sorted(file.name for file in folder.iterdir()))}'
+            f'{", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"}'
         )
     with np.load(arrays[0], allow_pickle=False) as file:
         if len(file.files) != 1:
@@ -68,7 +69,7 @@ def _read_text(path: Path) -> dict[str, np.ndarray]:
         try:
             vectors[key] = np.array(values, dtype='float32')
         except ValueError as error:
-            raise ValueError(f'{path}:{number}: {line[:40]!r}: {error}') from error
+            raise BadRow(f'{path}:{number}: {line[:40]!r}: {error}') from error
         if len(values) != size:
-            raise ValueError(f'{path}:{number}: {len(values)} values, expected {size}')
+            raise BadRow(f'{path}:{number}: {len(values)} values, expected {size}')
     return vectors

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keraseff.data import DataGenerator
+from keraseff.data import sequence_padding
 
 
 def rows_of(lengths):
@@ -179,6 +180,43 @@ def test_the_second_batch_differs_from_the_first():
     assert labels == [sorted(data)]
 
 
+def test_a_batch_that_differs_everywhere_comes_second():
+    """Two inputs vary; the batch that differs in both spares padding the first."""
+
+    class Two(DataGenerator):
+        def encode(self, row):
+            return ([1] * row[0], [1] * row[1]), None
+
+    rows = [(4, 5), (4, 5), (4, 9), (8, 5), (8, 9), (4, 5)]
+    for data, expected in ((rows, 4), (rows[:4], 2)):
+        generator = Two(data, 1, multiple_of=1)
+        batches = itertools.islice(generator.forfit(random=False), len(data))
+        shapes = [(x.shape[1], y.shape[1]) for ((x, y),) in batches]
+        # without such a batch the first is wider by no more than is needed
+        first = rows[0] if expected == 4 else (5, 5)
+        assert shapes[:2] == [first, rows[expected]]
+        assert sorted(shapes[1:]) == sorted(data[1:])
+
+
+def test_old_scripts_give_32_bits():
+    generator = Old([3, 4, 5], 2)
+    big = np.array([2**40, 1])
+    generator.shape_up = lambda x, y: (
+        {'ids': x.astype('int64'), 'mask': [x[:, :1], [1.5] * len(x)]},
+        [sequence_padding([np.zeros(3), np.ones(2)]), big, y.astype('uint8')],
+    )
+    (x, y) = next(generator.forfit())
+    assert [x['ids'].dtype, *(m.dtype for m in x['mask'])] == ['int32'] + [
+        'float32'
+    ] * 2
+    assert [part.dtype for part in y] == ['float32', 'int64', 'uint8']
+    assert y[1].tolist() == big.tolist()  # what does not fit stays
+    (x,) = next(generator.fortest())
+    assert x['ids'].dtype == 'int32'
+    generator.shape_up = lambda x, y: x
+    assert next(generator.fortest())[0].dtype == 'float32'
+
+
 def test_nothing_is_lost_by_looking_ahead(rng):
     lengths = np.sort(rng.integers(3, 90, 1000))  # equal ones in a row
     generator = Tagged(rows_of(lengths), 4)
@@ -194,8 +232,8 @@ def test_the_first_is_padded_further_where_all_are_alike():
     lengths = [20] * 400 + [40]  # the odd one comes too late to be brought forward
     generator = Tagged(rows_of(lengths), 4)
     first, second = itertools.islice(generator.forfit(random=False), 2)
-    assert first[0][0].shape == (4, 48)
-    assert first[1][0].shape == (4, 3, 48, 48)
+    assert first[0][0].shape == (4, 33)  # 1 more, not 16: a model has a longest row
+    assert first[1][0].shape == (4, 3, 33, 33)
     assert second[0][0].shape == (4, 32)
 
 
@@ -204,7 +242,7 @@ def test_fortest_keeps_the_order():
     generator = Tagged(rows_of(lengths), 2)
     batches = list(generator.fortest())
     assert len(batches) == len(generator) == 6
-    assert [b[0][0].shape[1] for b in batches] == [48, 32, 32, 32, 32, 48]
+    assert [b[0][0].shape[1] for b in batches] == [33, 32, 32, 32, 32, 48]
     assert [int(b[0][0][0, 0]) for b in batches] == [1, 3, 5, 7, 9, 11]
     assert len(list(Tagged(rows_of([20]), 2).fortest())) == 1
 
