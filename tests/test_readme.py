@@ -73,6 +73,7 @@ def test_python_blocks_run(path, workplace):
     code = blocks(path, 'python')
     assert code
     environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore')
+    environment['KERAS_BACKEND'] = 'tensorflow'  # what a reader has
     whole = '\n\n'.join(code) if path != CONTRIBUTING else None
     for script in [whole] if whole else code:
         run = subprocess.run(
