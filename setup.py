@@ -38,5 +38,4 @@ setup(
             'seqeval',
         ],
     },
-    entry_points={},
 )

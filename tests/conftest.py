@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 _torch = importlib.util.find_spec('torch') is not None
@@ -32,11 +34,7 @@ def data_dir():
 @pytest.fixture(autouse=True)
 def _seeds():
     """The same random numbers for each test, whatever ran before it."""
-    import numpy as np
-
     np.random.seed(0)
-    import sys
-
     if 'keras' in sys.modules:
         import keras
 
@@ -51,6 +49,4 @@ def _seeds():
 @pytest.fixture
 def rng():
     """A numpy generator with a fixed seed."""
-    import numpy as np
-
     return np.random.default_rng(0)

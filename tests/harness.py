@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from keraseff.checkpoints import expand
@@ -158,7 +159,6 @@ def _check_fit(make, call, inputs):
     model = _model(call, layer, inputs)
     if not model.trainable_weights:
         return
-    target = [np.zeros(t.shape, 'float32') for t in to_numpy(model(list(inputs)))]
     outputs = model.predict(list(inputs), verbose=0)
     flat = keras.tree.flatten(outputs)
     target = [np.where(np.abs(o) < 1e4, 0, o) for o in flat]
@@ -199,6 +199,8 @@ def check_mechanism(mechanism, position=None, causal_allowed=True):
     x = np.random.default_rng(1).normal(size=(2, 7, 6)).astype('float32')
     check_layer(attention, x)
     if not causal_allowed:
+        with pytest.raises(ValueError, match='causal'):
+            attention(causal=True)(x)
         return
     layer = attention(causal=True)
     before = to_numpy(layer(x))

@@ -107,14 +107,12 @@ def test_keep_and_compound_tokens(weights):
     bias = weights['cls/predictions/output_bias']
     extra = [bias[[5, 9]].mean(), 0.25 * bias[0] + 0.75 * bias[2]]
     assert_close(found['MLM-Bias/beta'], np.concatenate([bias[keep], extra]))
-    whole = build(weights).model.predict([IDS[:1], IDS[:1] * 0], verbose=0)
     ids = np.array([[keep.index(i) if i in keep else 0 for i in (2, 5, 9, 0)]])
     kept = build(weights, **options | {'with_mlm': False})
     there = build(weights).model.predict(
         [np.array([[2, 5, 9, 0]]), IDS[:1] * 0], verbose=0
     )
     assert_close(kept.model.predict([ids, IDS[:1] * 0], verbose=0), there)
-    assert whole.shape == there.shape
     with pytest.raises(CheckpointError, match='asks for token 20'):
         build(weights, keep_tokens=[1, 20])
 

@@ -38,7 +38,7 @@ class PositionEmbedding(Layer):
             raise ValueError(
                 f'merge_mode={merge_mode!r} is unknown; there are: {", ".join(_MERGE)}.'
             )
-        if hierarchical == 0.5 and hierarchical is not True:
+        if hierarchical == 0.5:
             raise ValueError(
                 'hierarchical=0.5 gives positions (i, j) and (j, i) the same vector; '
                 'use a smaller number such as 0.4.'
