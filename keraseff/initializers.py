@@ -1,5 +1,7 @@
-"""Initializers: a fresh copy for each weight, and a table of sinusoids."""
+"""Initializers: a fresh copy for each weight, none at all, a table of sinusoids."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
@@ -15,6 +17,33 @@ def fresh(initializer):
     """
     initializer = keras.initializers.get(initializer)
     return initializer.clone() if hasattr(initializer, 'clone') else initializer
+
+
+_UNFILLED = contextvars.ContextVar('unfilled', default=False)
+
+
+@contextlib.contextmanager
+def unfilled(wanted=True):
+    """Within it, our `TruncatedNormal` gives zeros, for a file will overwrite them.
+
+    Drawing half a billion numbers takes longer than reading them.
+    """
+    token = _UNFILLED.set(wanted)
+    try:
+        yield
+    finally:
+        _UNFILLED.reset(token)
+
+
+@keras.saving.register_keras_serializable(package='keraseff')
+class TruncatedNormal(keras.initializers.TruncatedNormal):
+    """Keras' TruncatedNormal, that gives zeros inside `unfilled()`."""
+
+    def __call__(self, shape, dtype=None):
+        """The numbers as a tensor of that shape and dtype."""
+        if _UNFILLED.get():
+            return keras.ops.zeros(shape, dtype=dtype)
+        return super().__call__(shape, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable(package='keraseff')

@@ -11,4 +11,19 @@ def compiles_scan():
     return keras.config.backend() != 'tensorflow'
 
 
-__all__ = ['compiles_scan']
+def fill(variable, array):
+    """Give a Keras variable the numbers of an array, with no more copies than needed.
+
+    Args:
+        variable: a `keras.Variable`.
+        array: numpy, of its shape; read-only ones and bfloat16 are fine.
+    """
+    if keras.config.backend() == 'torch':
+        from keraseff.backends import torch
+
+        torch.fill(variable, array)
+    else:
+        variable.assign(array)
+
+
+__all__ = ['compiles_scan', 'fill']

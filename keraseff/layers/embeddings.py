@@ -12,7 +12,8 @@ class Embedding(Layer):
         input_dim: number of ids, v.
         output_dim: channels.
         mask_zero: id 0 is padding.  The first step is never masked, for some models
-            begin their text with id 0.
+            begin their text with the padding.
+        mask_id: another id that is padding, in place of 0.
 
     Call argument `mode`: 'embedding' looks up, 'dense' multiplies by Eᵀ (weight tying).
 
@@ -26,6 +27,7 @@ class Embedding(Layer):
         output_dim,
         embeddings_initializer='uniform',
         mask_zero=False,
+        mask_id=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -33,6 +35,7 @@ class Embedding(Layer):
         self.output_dim = output_dim
         self.embeddings_initializer = embeddings_initializer
         self.mask_zero = mask_zero
+        self.mask_id = mask_id
 
     def build(self, input_shape):
         """Make the matrix (input_dim, output_dim)."""
@@ -52,8 +55,9 @@ class Embedding(Layer):
         return ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)
 
     def compute_mask(self, inputs, previous_mask=None):
-        """True at every id but 0, and at the first step; vectors keep their mask."""
-        if not self.mask_zero or len(inputs.shape) != 2:
+        """True but at padding, and at the first step; vectors keep their mask."""
+        masks = self.mask_zero or self.mask_id is not None
+        if not masks or len(inputs.shape) != 2:
             return previous_mask
-        mask = ops.not_equal(inputs, 0)
+        mask = ops.not_equal(inputs, self.mask_id or 0)
         return ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], axis=1)

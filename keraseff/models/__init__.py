@@ -50,6 +50,8 @@ def build_transformer_model(
     options = read_config(config_path)
     family = _family(model if model is not None else options.get('model_type', 'bert'))
     transformer = family(options, application, **kwargs)
+    if checkpoint_path is not None:
+        transformer.expect_checkpoint()
     transformer.build()
     if checkpoint_path is not None:
         transformer.load_weights_from_checkpoint(checkpoint_path)

@@ -17,6 +17,8 @@ class BERT(Transformer):
     """
 
     model_prefixes = ('bert.',)
+    # An untied file has a bias at the decoder, and leaves the other one unused.
+    alternatives = {'cls.predictions.bias': ('cls.predictions.decoder.bias',)}
 
     def refuse(self, options):
         """Relative positions would be another model."""
@@ -26,10 +28,15 @@ class BERT(Transformer):
                 f"position_embedding_type={kind!r}: BERT has 'absolute' positions only."
             )
 
+    @property
+    def has_segments(self):
+        """Whether there is an input of segments, for their vectors or for a mask."""
+        return bool(self.segment_vocab_size or self.application == 'unilm')
+
     def get_inputs(self):
         """Input-Token, Input-Segment, Input-Position: those the model has."""
         names = ['Input-Token']
-        if self.segment_vocab_size:
+        if self.has_segments:
             names.append('Input-Segment')
         if self.custom_position_ids:
             names.append('Input-Position')
@@ -43,18 +50,17 @@ class BERT(Transformer):
         """Sum of the embeddings, normalised, and mapped to the hidden size."""
         inputs = list(inputs)
         token = inputs.pop(0)
-        segment = inputs.pop(0) if self.segment_vocab_size else None
+        segment = inputs.pop(0) if self.has_segments else None
         position_ids = inputs.pop(0) if self.custom_position_ids else None
         if segment is not None:
             self.unilm_mask(segment)
-        x = self._embed(token, 'Embedding-Token', self.vocab_size, mask_zero=True)
-        if segment is not None and 'segment' in self.embeddings:
+        x = self.embed_tokens(token)
+        if self.segment_vocab_size and 'segment' in self.embeddings:
             shared = self.shared_segment_embeddings
             name = 'Embedding-Token' if shared else 'Embedding-Segment'
             s = self._embed(segment, name, self.segment_vocab_size)
             x = self.apply([x, s], Add, name='Embedding-Token-Segment')
-        x = self.apply_position(x, position_ids)
-        x = self.dropout(self.norm(x, 'Embedding-Norm'), 'Embedding-Dropout')
+        x = self.normalise_embeddings(self.apply_position(x, position_ids))
         if self.embedding_size != self.hidden_size:
             x = self.apply(
                 x,
@@ -64,6 +70,16 @@ class BERT(Transformer):
                 name='Embedding-Mapping',
             )
         return x
+
+    def normalise_embeddings(self, x):
+        """Normalisation and dropout of the summed embeddings."""
+        return self.dropout(self.norm(x, 'Embedding-Norm'), 'Embedding-Dropout')
+
+    def embed_tokens(self, ids):
+        """The vectors of the tokens, padding masked."""
+        return self._embed(
+            ids, 'Embedding-Token', self.vocab_size, mask_id=self.pad_token_id
+        )
 
     def _embed(self, ids, name, size, **kwargs):
         return self.apply(
@@ -95,8 +111,8 @@ class BERT(Transformer):
                 x,
                 self.position,
                 arguments=ids,
-                head_size=self.attention_key_size,
                 name=self.position_name,
+                **self.position_options(),
             )
         return x
 

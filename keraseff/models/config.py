@@ -12,7 +12,11 @@ ALIASES = {
     'type_vocab_size': 'segment_vocab_size',
     'num_layers': 'num_hidden_layers',
     'n_layer': 'num_hidden_layers',
+    'rms_norm_eps': 'layer_norm_eps',
+    'layer_norm_epsilon': 'layer_norm_eps',
 }
+# Keywords only: a file's own dtype says how its weights were stored.
+NOT_FROM_FILES = ('dtype',)
 
 # The least that a size may be.
 LEAST = {
@@ -58,7 +62,10 @@ class Config:
         shared_segment_embeddings: segments use the token embeddings.
         layer_norm_eps: ε of the normalisations; each family has its own default.
         initializer_range: deviation of the random weights.
-        tie_word_embeddings: the MLM head scores with the token embeddings.
+        tie_word_embeddings: the MLM or LM head scores with the token embeddings.
+        pad_token_id: the id that is masked as padding; None masks nothing.
+        dtype: Keras' dtype policy of every layer, such as 'bfloat16' or
+            'mixed_float16'; the global policy by default.
         layer_norm_cond: a Keras tensor (b, c) that every normalisation depends on.
         layer_norm_cond_hidden_size, layer_norm_cond_hidden_act: a Dense before that.
         additional_input_layers: more inputs of the model, such as that tensor's.
@@ -101,6 +108,8 @@ class Config:
     layer_norm_cond_hidden_act: str = 'linear'
     additional_input_layers: object = None
     attention: object = 'softmax'
+    pad_token_id: int | None = 0
+    dtype: object = None
 
     def __post_init__(self):
         """Fill what follows from other fields, and refuse what cannot be."""
@@ -129,6 +138,18 @@ class Config:
         object.__setattr__(self, 'embedding_size', self.embedding_size or size)
 
 
+@dataclasses.dataclass(frozen=True)
+class LanguageModelConfig(Config):
+    """The options of a language model: `Config`, and
+
+    Args:
+        with_lm: the scores of the next token; a string is their activation ('linear'
+            for logits), True softmax, False the sequence itself.
+    """
+
+    with_lm: object = True
+
+
 # The arguments of build_transformer_model that are no options.
 ARGUMENTS = (
     'config_path',
@@ -138,11 +159,6 @@ ARGUMENTS = (
     'return_keras_model',
 )
 FIELDS = tuple(field.name for field in dataclasses.fields(Config))
-REQUIRED = tuple(
-    field.name
-    for field in dataclasses.fields(Config)
-    if field.default is dataclasses.MISSING
-)
 
 
 def read_config(config):
@@ -193,37 +209,60 @@ def _find(directory):
 
 
 def _renamed(options):
-    renamed = {ALIASES.get(key, key): value for key, value in options.items()}
-    return renamed | {key: options[key] for key in options if key in FIELDS}
+    return renamed(options, ALIASES, FIELDS)
 
 
-def make_config(options, keywords):
-    """A `Config` from a file's options and the caller's keywords, which win.
+def renamed(options, aliases, fields):
+    """Options under our spellings; where a file has both, ours counts.
+
+    Args:
+        options: a dict.
+        aliases: {other spelling: ours}.
+        fields: our spellings.
+    """
+    ours = {aliases.get(key, key): value for key, value in options.items()}
+    return ours | {key: options[key] for key in options if key in fields}
+
+
+def make_config(options, keywords, kind=Config, aliases=None):
+    """A config from a file's options and the caller's keywords, which win.
 
     Files are read leniently, for other people's are full of other things; keywords
     strictly.
+
+    Args:
+        options: a dict, already under our spellings.  None stands for the default.
+        keywords: a dict.
+        kind: `Config` or a dataclass derived from it.
+        aliases: spellings of one family, besides `ALIASES`.
 
     Raises:
         TypeError: a keyword is unknown, with the nearest known one.
         ValueError: a required option is given by neither.
     """
-    keywords = _strict(keywords)
-    merged = {key: options[key] for key in FIELDS if key in options} | keywords
-    missing = [key for key in REQUIRED if merged.get(key) is None]
+    fields = dataclasses.fields(kind)
+    names = [field.name for field in fields]
+    keywords = _strict(keywords, names, ALIASES | (aliases or {}))
+    told = {key: options[key] for key in names if options.get(key) is not None}
+    for key in NOT_FROM_FILES:
+        told.pop(key, None)
+    merged = told | keywords
+    required = [f.name for f in fields if f.default is dataclasses.MISSING]
+    missing = [key for key in required if merged.get(key) is None]
     if missing:
         raise ValueError(
             f'The config lacks {", ".join(missing)}; it holds '
             f'{", ".join(sorted(merged)) or "nothing"}.'
         )
-    return Config(**merged)
+    return kind(**merged)
 
 
-def _strict(keywords):
+def _strict(keywords, names, aliases):
     known = {}
     for key, value in keywords.items():
-        name = ALIASES.get(key, key)
-        if name not in FIELDS:
-            known_names = [*FIELDS, *ALIASES, *ARGUMENTS]
+        name = aliases.get(key, key)
+        if name not in names:
+            known_names = [*names, *aliases, *ARGUMENTS]
             near = difflib.get_close_matches(key, known_names, n=1, cutoff=0.5)
             hint = f'  Did you mean {near[0]!r}?' if near else ''
             raise TypeError(f'Unknown option {key!r}.{hint}')

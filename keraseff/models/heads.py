@@ -81,7 +81,38 @@ def mlm(transformer, x):
     )
 
 
-HEADS = {'pool': pool, 'nsp': nsp, 'mlm': mlm}
+def lm(transformer, x):
+    """The next token at each place; softmax unless `with_lm` names another.
+
+    (b, n, e) -> (b, n, v), by the token embeddings themselves unless untied; the
+    sequence itself where `with_lm` is False.
+    """
+    chosen = transformer.with_lm
+    if not chosen:
+        return x
+    if transformer.tie_word_embeddings:
+        x = transformer.apply(
+            x, Embedding, arguments={'mode': 'dense'}, name='Embedding-Token'
+        )
+    else:
+        x = transformer.apply(
+            x,
+            Dense,
+            units=transformer.vocab_size,
+            use_bias=False,
+            kernel_initializer=transformer.initializer,
+            name='Output-LM',
+        )
+    return transformer.apply(
+        x,
+        Activation,
+        activation='softmax' if chosen is True else chosen,
+        dtype='float32',
+        name='LM-Activation',
+    )
+
+
+HEADS = {'pool': pool, 'nsp': nsp, 'mlm': mlm, 'lm': lm}
 
 
 def apply_heads(transformer, x):

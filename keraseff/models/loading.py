@@ -1,11 +1,13 @@
 """Moving weights between a Transformer and a checkpoint file, by the family's table."""
 
+import dataclasses
 import re
 import warnings
 
 import numpy as np
 from keras import ops
 
+from keraseff import backends
 from keraseff.checkpoints import CheckpointError
 from keraseff.checkpoints import compound_rows
 from keraseff.checkpoints import expand
@@ -15,19 +17,63 @@ from keraseff.checkpoints import orthogonally_resize
 from keraseff.checkpoints import write_safetensors
 from keraseff.checkpoints import write_tensorflow
 
-# The tensors with a row (the matrix: a column) for each token of the vocabulary.
+# The tensors with a row (the matrix: a column) for each token of the vocabulary, by
+# the end of their names.
 TOKEN_AXES = {
     'Embedding-Token/embeddings': 0,
     'MLM-Bias/beta': 0,
     'MLM-Decoder/kernel': 1,
+    'Output-LM/kernel': 1,
 }
 # What training leaves in a file, and buffers that are no weights.
 IGNORED = re.compile(
     r'adam|lamb_|global_step|^save_counter|beta\d_power|Momentum|ExponentialMoving'
     r'|position_ids$|embed_positions|cls\.predictions\.decoder|^_CHECKPOINTABLE'
-    r'|loss_scale|bad_steps|good_steps',
+    r'|loss_scale|bad_steps|good_steps|/slot_v[rc]$|rotary_emb\.inv_freq$',
     re.IGNORECASE,
 )
+# The output matrices that may be tied to the token embeddings.
+OUTPUT_MATRICES = ('MLM-Decoder/kernel', 'Output-LM/kernel')
+_RIGHT = re.compile(r'(.+?)(?:\|([T=]))?(?:\[(\d+)/(\d+)\])?')
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Where a variable lies in a file: the right side of a row, taken apart.
+
+    Attributes:
+        tensor: its name.
+        turned: the file holds the transposed.
+        part, parts: which of how many equal parts along the last axis of the
+            variable, after turning.
+    """
+
+    tensor: str
+    turned: bool
+    part: int
+    parts: int
+
+
+def parse_slot(left, right, dialect):
+    """The slot that a row of a checkpoint table names.
+
+    PyTorch keeps its matrices as (out, in), and TensorFlow's BERT its output matrices;
+    `|T` at the end of a name says that this one is transposed, `|=` that it is not;
+    `[k/n]` that the variable is the k-th of n parts of the tensor.
+    """
+    tensor, mark, part, parts = _RIGHT.fullmatch(right).groups()
+    if mark:
+        turned = mark == 'T'
+    elif dialect == 'huggingface':
+        turned = left.endswith('/kernel')
+    else:
+        turned = tensor.endswith('/output_weights')
+    return Slot(tensor, turned, int(part or 0), int(parts or 1))
+
+
+def token_axis(left):
+    """The axis along which a variable counts tokens, or None."""
+    return next((a for end, a in TOKEN_AXES.items() if left.endswith(end)), None)
 
 
 def named_variables(transformer):
@@ -50,7 +96,7 @@ def load_weights(transformer, checkpoint, mapping=None):
     plan = _Plan(transformer, source, mapping)
     plan.check()
     for variable, read in plan.steps:
-        variable.assign(read())
+        backends.fill(variable, read())
 
 
 def save_weights(transformer, filename, mapping=None, dtype=None):
@@ -63,14 +109,7 @@ def save_weights(transformer, filename, mapping=None, dtype=None):
             'use model.save for `.keras` and model.save_weights for `.weights.h5`.'
         )
     dialect = 'huggingface' if filename.endswith('.safetensors') else 'tensorflow'
-    table = _table(transformer, dialect, mapping)
-    variables = named_variables(transformer)
-    tensors = {}
-    for left, right in table.items():
-        if left not in variables:
-            continue
-        array = np.asarray(ops.convert_to_numpy(variables[left]), dtype or 'float32')
-        tensors[right] = array.T if _turned(left, right, dialect) else array
+    tensors = _tensors(transformer, dialect, mapping, dtype or 'float32')
     if dialect == 'huggingface':
         tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         write_safetensors(filename, tensors, metadata={'format': 'pt'})
@@ -78,22 +117,40 @@ def save_weights(transformer, filename, mapping=None, dtype=None):
         write_tensorflow(filename, tensors)
 
 
+def _tensors(transformer, dialect, mapping, dtype):
+    """{tensor: array} of a model, in a file's names and orientation."""
+    variables = named_variables(transformer)
+    parts, whole = {}, {}
+    for left, right in _table(transformer, dialect, mapping).items():
+        if left not in variables:
+            continue
+        slot = parse_slot(left, right, dialect)
+        array = np.asarray(ops.convert_to_numpy(variables[left]), dtype)
+        if slot.parts > 1:
+            parts.setdefault(slot.tensor, {})[slot.part] = array
+            array = np.concatenate(
+                [parts[slot.tensor][k] for k in sorted(parts[slot.tensor])], axis=-1
+            )
+        array = array.T if slot.turned else array
+        if slot.parts == 1 and slot.tensor in whole:
+            _check_shared(slot.tensor, left, whole[slot.tensor], array)
+        whole[slot.tensor] = array
+    return whole
+
+
+def _check_shared(tensor, left, first, second):
+    if not np.array_equal(first, second):
+        raise ValueError(
+            f'{tensor} is one tensor for several layers in such files, but {left} '
+            'differs from the layers before it; save it with another table, '
+            'mapping=….'
+        )
+
+
 def _table(transformer, dialect, mapping):
     if mapping is None:
-        mapping = transformer.names.get(dialect)
-        if mapping is None:
-            raise ValueError(
-                f'{type(transformer).__name__} has no names for {dialect} files; it '
-                f'knows those of {", ".join(transformer.names)}.'
-            )
+        return transformer.table(dialect)
     return expand(mapping, transformer.num_hidden_layers)
-
-
-def _turned(left, right, dialect):
-    """Whether the file holds the transposed of a variable."""
-    if dialect == 'huggingface':
-        return left.endswith('/kernel')
-    return right.endswith('/output_weights')
 
 
 class _Plan:
@@ -108,11 +165,15 @@ class _Plan:
         self.misshaped = []
         self.used = set()
         variables = named_variables(transformer)
-        for left, right in _table(transformer, source.dialect, mapping).items():
-            tensor = self._find(right)
-            self.used.update(self._candidates(right))
+        self.table = {
+            left: parse_slot(left, right, source.dialect)
+            for left, right in _table(transformer, source.dialect, mapping).items()
+        }
+        for left, slot in self.table.items():
+            tensor = self._find(slot.tensor)
+            self.used.update(self._candidates(slot.tensor))
             if left in variables:
-                self._add(left, right, tensor, variables[left])
+                self._add(left, slot, tensor, variables[left])
         self._check_tied(variables)
 
     def _find(self, right):
@@ -120,21 +181,20 @@ class _Plan:
         return next((n for n in self._candidates(right) if n in self.names), None)
 
     def _candidates(self, right):
-        # An untied file has a bias at the decoder, and leaves the other one unused.
-        names = [right.replace('cls.predictions.bias', 'cls.predictions.decoder.bias')]
-        names.append(right)
+        names = [*self.transformer.alternatives.get(right, ()), right]
         for prefix in self.transformer.model_prefixes:
             names += [n[len(prefix) :] for n in names if n.startswith(prefix)]
         return names
 
-    def _add(self, left, right, tensor, variable):
+    def _add(self, left, slot, tensor, variable):
         wanted = tuple(variable.shape)
         if tensor is None:
-            self.missing.append(f'{right}, of shape {wanted}, for {left}')
+            self.missing.append(f'{slot.tensor}, of shape {wanted}, for {left}')
             return
-        turned = _turned(left, right, self.source.dialect)
         came = tuple(self.source.shape(tensor))
-        shape = came[::-1] if turned else came
+        shape = came[::-1] if slot.turned else came
+        if slot.parts > 1 and shape and shape[-1] % slot.parts == 0:
+            shape = (*shape[:-1], shape[-1] // slot.parts)
         shape = self._kept_shape(left, tensor, shape)
         if shape != wanted and not self.transformer.autoresize_weights:
             shown = f'{came} (as {shape} here)' if shape != came else f'{came}'
@@ -142,10 +202,10 @@ class _Plan:
                 f'{tensor}: shape {shown} came, {wanted} was wanted for {left}'
             )
             return
-        self.steps.append((variable, lambda: self._read(left, tensor, turned, wanted)))
+        self.steps.append((variable, lambda: self._read(left, tensor, slot, wanted)))
 
     def _kept_shape(self, left, tensor, shape):
-        axis, keep = TOKEN_AXES.get(left), self.transformer.keep_tokens
+        axis, keep = token_axis(left), self.transformer.keep_tokens
         compound = self.transformer.compound_tokens
         if axis is None or axis >= len(shape):
             return shape
@@ -162,15 +222,19 @@ class _Plan:
         rows += len(compound or ())
         return (*shape[:axis], rows, *shape[axis + 1 :])
 
-    def _read(self, left, tensor, turned, wanted):
+    def _read(self, left, tensor, slot, wanted):
         array = self.source[tensor]
-        array = array.T if turned else array
-        if left in TOKEN_AXES:
-            array = self._adapt(array.T if TOKEN_AXES[left] else array)
-            array = array.T if TOKEN_AXES[left] else array
+        array = array.T if slot.turned else array
+        if slot.parts > 1:
+            size = array.shape[-1] // slot.parts
+            array = array[..., slot.part * size : (slot.part + 1) * size]
+        axis = token_axis(left)
+        if axis is not None:
+            array = self._adapt(array.T if axis else array)
+            array = array.T if axis else array
         if array.shape != wanted:  # only with autoresize_weights, see _add
             array = orthogonally_resize(np.asarray(array, 'float32'), wanted)
-        return np.array(array)  # files are read-only, which Torch warns of
+        return array
 
     def _adapt(self, array):
         if self.transformer.keep_tokens is not None:
@@ -179,19 +243,20 @@ class _Plan:
 
     def _check_tied(self, variables):
         """Refuse to drop an output matrix that is not the embeddings after all."""
-        names = self.transformer.names.get(self.source.dialect, {})
-        output = self._find(names.get('MLM-Decoder/kernel', ''))
-        tied = 'MLM-Bias/beta' in variables and 'MLM-Decoder/kernel' not in variables
-        if not tied or output is None:
+        if not self.transformer.scores_tokens:
             return
-        table = expand(names, 1)
-        words = self._find(table.get('Embedding-Token/embeddings', ''))
-        if words and not np.array_equal(self.source[words], self.source[output]):
-            raise CheckpointError(
-                self.source.path,
-                f'{output} differs from {words}; this model scores '
-                'with a matrix of its own: pass tie_word_embeddings=False.',
-            )
+        for left, slot in self.table.items():
+            output = self._find(slot.tensor)
+            if not left.endswith(OUTPUT_MATRICES) or left in variables or not output:
+                continue
+            words = self.table.get('Embedding-Token/embeddings')
+            words = words and self._find(words.tensor)
+            if words and not np.array_equal(self.source[words], self.source[output]):
+                raise CheckpointError(
+                    self.source.path,
+                    f'{output} differs from {words}; this model scores '
+                    'with a matrix of its own: pass tie_word_embeddings=False.',
+                )
 
     def check(self):
         """Raise, or warn, for what does not fit.
@@ -202,7 +267,7 @@ class _Plan:
         """
         wrong = [f'missing: {text}' for text in self.missing]
         wrong += [f'mis-shaped: {text}' for text in self.misshaped]
-        extra = sorted(n for n in self.names - self.used if not IGNORED.search(n))
+        extra = sorted(n for n in self.names - self.used if not self._ignored(n))
         unused = f'tensors that no layer takes: {_few(extra)}' if extra else ''
         if wrong and not self.transformer.ignore_invalid_weights:
             lines = '\n  '.join(wrong[:20] + [unused] * bool(extra))
@@ -217,6 +282,11 @@ class _Plan:
             )
         for text in wrong + [unused] * bool(extra):
             warnings.warn(f'{self.source.path}: {text}.', stacklevel=4)
+
+
+    def _ignored(self, name):
+        own = self.transformer.ignored
+        return IGNORED.search(name) or (own and re.search(own, name))
 
 
 def _few(names):

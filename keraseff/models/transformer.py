@@ -5,14 +5,19 @@ import dataclasses
 import keras
 from keras.layers import Dropout
 
+from keraseff.checkpoints import expand
+from keraseff.initializers import TruncatedNormal
 from keraseff.initializers import fresh
+from keraseff.initializers import unfilled
 from keraseff.layers import Add
 from keraseff.layers import FeedForward
 from keraseff.layers import LayerNormalization
 from keraseff.layers import MultiHeadAttention
 from keraseff.models.application import APPLICATIONS
 from keraseff.models.application import UniLMMask
+from keraseff.models.config import Config
 from keraseff.models.config import make_config
+from keraseff.models.config import renamed
 from keraseff.models.loading import load_weights
 from keraseff.models.loading import save_weights
 
@@ -27,12 +32,24 @@ class Transformer:
             does not see its own future); both of the latter put the MLM head on.
         keywords: options that override the file's; see `Config`.  Unknown ones raise.
 
-    What varies between families is said by class attributes: `embeddings` (which of
-    token, segment, position are summed), `position` (None, or a class of `Position`),
-    `position_name` (its layer's name), `pre_norm`, `use_bias`, `epsilon` and
-    `mlm_epsilon`, and `names`, the checkpoint tables.  The graph is laid by
-    `apply_embeddings`, `apply_main_layers(x, i)` and `apply_final_layers`; a subclass
-    overrides one only where the graph itself differs.
+    What varies between families is said by class attributes:
+
+        embeddings: which of token, segment, position are summed.
+        position, position_name: None, or a class of `Position` and its layer's name.
+        causal: no step sees a later one, whatever the application.
+        pre_norm: the normalisation stands before a layer, not after its sum.
+        norm_options, attention_options: more arguments of `LayerNormalization` and of
+            `MultiHeadAttention`.
+        use_bias, epsilon, mlm_epsilon: of all layers.
+        heads: which of pool, nsp, mlm, lm it may bear.
+        config_class, aliases, defaults: its options, other spellings of them, and what
+            it assumes where a file says nothing.
+        names: its checkpoint tables, `model_prefixes`: what may be missing before a
+            name, `alternatives`: other names of a tensor, tried first, `ignored`: a
+            pattern of tensors that are not its weights.
+
+    The graph is laid by `apply_embeddings`, `apply_main_layers(x, i)` and
+    `apply_final_layers`; a subclass overrides one only where the graph itself differs.
 
     Attributes after `build`: `model`, `inputs`, `outputs`, `input`, `output`, `layers`
     (by name), and every field of the config.
@@ -41,12 +58,21 @@ class Transformer:
     embeddings = ('token', 'segment', 'position')
     position = None
     position_name = None
+    causal = False
     pre_norm = False
+    norm_options = {}
+    attention_options = {}
     use_bias = True
     epsilon = 1e-12
     mlm_epsilon = 1e-12
+    heads = ('pool', 'nsp', 'mlm')
+    config_class = Config
+    aliases = {}
+    defaults = {}
     names = {}
     model_prefixes = ()
+    alternatives = {}
+    ignored = None
 
     def __init__(self, options=None, application='encoder', **keywords):
         if application not in APPLICATIONS:
@@ -54,15 +80,21 @@ class Transformer:
                 f'application={application!r} is unknown; there are: '
                 f'{", ".join(APPLICATIONS)}.'
             )
-        options = options or {}
+        options = self.translate(options or {})
         self.refuse(options)
-        self.config = make_config(options, keywords)
+        self.config = make_config(
+            self.defaults | options, keywords, self.config_class, self.aliases
+        )
         self.application = application
         for field in dataclasses.fields(self.config):
             setattr(self, field.name, getattr(self.config, field.name))
         self.layers = {} if self.layers is None else self.layers
-        self.causal = application == 'lm'
-        if application != 'encoder' and not self.with_mlm:
+        self._check_heads()
+        if application == 'unilm':
+            self.causal = False
+        elif application == 'lm':
+            self.causal = True
+        if application != 'encoder' and 'mlm' in self.heads and not self.with_mlm:
             self.with_mlm = True
         if self.keep_tokens is not None:
             self.vocab_size = len(self.keep_tokens)
@@ -71,9 +103,29 @@ class Transformer:
         if self.layer_norm_eps is not None:
             self.epsilon = self.mlm_epsilon = self.layer_norm_eps
         self._scores = self._dense = self._p = None
+        self._to_load = frozenset()
+
+    def translate(self, options):
+        """A file's options under our spellings; a family may derive one from others."""
+        fields = {field.name for field in dataclasses.fields(self.config_class)}
+        options = renamed(options, self.aliases, fields)
+        return {key: value for key, value in options.items() if value is not None}
 
     def refuse(self, options):
         """Raise for a file's options that would give another model than this family."""
+
+    def _check_heads(self):
+        for head in ('pool', 'nsp', 'mlm'):
+            if getattr(self, f'with_{head}') and head not in self.heads:
+                known = ', '.join(f'with_{name}' for name in self.heads) or 'none'
+                raise ValueError(
+                    f'{type(self).__name__} has no head with_{head}; it has: {known}.'
+                )
+
+    @property
+    def scores_tokens(self):
+        """Whether a head gives a score for each token of the vocabulary."""
+        return bool(self.with_mlm or getattr(self, 'with_lm', False))
 
     # The graph
 
@@ -131,15 +183,20 @@ class Transformer:
             use_bias=self.use_bias,
             attention_dropout=self.attention_dropout_rate,
             mechanism=self.attention,
-            position=self.position() if self.position else None,
+            position=self.position and self.position(**self.position_options()),
             causal=self.causal,
             return_attention_scores=self.residual_attention_scores,
             kernel_initializer=self.initializer,
             name=name,
+            **self.attention_options,
         )
         if self.residual_attention_scores:
             out, self._scores = out
         return out
+
+    def position_options(self):
+        """The arguments of the position class, in the graph and in attention alike."""
+        return {'head_size': self.attention_key_size}
 
     def feed_forward(self, x, name):
         """The position-wise network."""
@@ -176,6 +233,7 @@ class Transformer:
             hidden_activation=self.layer_norm_cond_hidden_act,
             hidden_initializer=self.initializer,
             name=name,
+            **self.norm_options,
         )
 
     def dropout(self, x, name):
@@ -206,10 +264,13 @@ class Transformer:
             initializer = kwargs.get('kernel_initializer')
             if initializer is not None:
                 kwargs['kernel_initializer'] = fresh(initializer)
+            if self.dtype is not None:
+                kwargs.setdefault('dtype', self.dtype)
             self.layers[name] = layer(**{**kwargs, 'name': name})
         if inputs is None:
             return self.layers[name]
-        return self.layers[name](inputs, **(arguments or {}))
+        with unfilled(kwargs['name'] in self._to_load):
+            return self.layers[name](inputs, **(arguments or {}))
 
     def prefixed(self, name):
         """A layer's name with the model's prefix before it."""
@@ -218,9 +279,29 @@ class Transformer:
     @property
     def initializer(self):
         """A normal distribution cut at two deviations, of `initializer_range`."""
-        return keras.initializers.TruncatedNormal(stddev=self.initializer_range)
+        return TruncatedNormal(stddev=self.initializer_range)
 
     # Weights
+
+    def table(self, dialect):
+        """{'Layer/variable': tensor} for all layers, in a dialect of checkpoints.
+
+        Raises:
+            ValueError: the family has no names for it.
+        """
+        if dialect not in self.names:
+            raise ValueError(
+                f'{type(self).__name__} has no names for {dialect} files; it knows '
+                f'those of {", ".join(self.names)}.'
+            )
+        return expand(self.names[dialect], self.num_hidden_layers)
+
+    def expect_checkpoint(self):
+        """Leave what a checkpoint will overwrite at zero instead of drawing numbers."""
+        if self.ignore_invalid_weights:
+            return
+        lefts = (left for dialect in self.names for left in self.table(dialect))
+        self._to_load = frozenset(left.split('/')[0] for left in lefts)
 
     def load_weights_from_checkpoint(self, checkpoint, mapping=None):
         """Load weights; nothing changes unless everything fits.

@@ -3,6 +3,7 @@ import os
 import pickle
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -24,15 +25,17 @@ def save(value, path, new=True):
     return path
 
 
-def widened(tensor):
+def as_numpy(tensor):
     tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if tensor.dtype != torch.bfloat16:
+        return tensor.numpy()
+    return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
 
 
 def assert_same(checkpoint, tensors):
     assert list(checkpoint) == list(tensors)
     for name, tensor in tensors.items():
-        value = widened(tensor)
+        value = as_numpy(tensor)
         assert checkpoint.shape(name) == value.shape
         assert checkpoint.dtype(name) == checkpoint[name].dtype == value.dtype
         np.testing.assert_array_equal(checkpoint[name], value)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from harness import assert_close
 from harness import check_family
+from harness import check_tables
 from harness import save_and_reopen
+from peers import check_against_peer
+from peers import make_peer
+from peers import padded_batch
+from peers import run_peer
 
 from keraseff.models import build_transformer_model
 
@@ -26,13 +31,27 @@ FAMILIES = {
     'bert-relu': {'hidden_act': 'relu', 'attention_key_size': 6},
     'roformer': {},
     'roformer-embedding-size': {'embedding_size': 12},
+    'roformer-untied': {'tie_word_embeddings': False},
 }
+
+
+_seen = {}
 
 
 @pytest.mark.every_backend
 @pytest.mark.parametrize('row', FAMILIES)
 def test_contract(row):
-    check_family(row.split('-')[0], SMALL | FAMILIES[row])
+    name = row.split('-')[0]
+    _seen.setdefault(name, {})[row] = check_family(name, SMALL | FAMILIES[row])
+
+
+@pytest.mark.parametrize('name', sorted({row.split('-')[0] for row in FAMILIES}))
+def test_tables_name_nothing_else(name):
+    rows = [row for row in FAMILIES if row.split('-')[0] == name]
+    for row in rows:
+        if row not in _seen.get(name, {}):
+            test_contract(row)
+    check_tables(name, set().union(*_seen[name].values()))
 
 
 PEERS = {
@@ -54,75 +73,30 @@ PEERS = {
 
 def peer(row, architecture, folder, **save):
     """A random model of transformers, saved in `folder`."""
-    torch = pytest.importorskip('torch')
-    transformers = pytest.importorskip('transformers')
     family, changes = PEERS[row]
-    config = getattr(transformers, f'{family}Config')(
-        **{
-            'vocab_size': 50,
-            'hidden_size': 24,
-            'num_hidden_layers': 2,
-            'num_attention_heads': 3,
-            'intermediate_size': 44,
-            'max_position_embeddings': 32,
-            'type_vocab_size': 2,
-            'hidden_act': 'gelu',
-            **(
-                {'embedding_size': changes.get('hidden_size', 24)}
-                if family[0] == 'R'
-                else {}
-            ),
-            **changes,
-        }
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, f'{family}{architecture}')(config).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if 'embed_positions' not in name:
-                weight.add_(0.2 * torch.randn_like(weight))
-    model.save_pretrained(folder, **save)
-    return model
-
-
-def batch(vocab_size, segments=2):
-    """Two-segment texts of several lengths with their padding."""
-    draw = np.random.default_rng(3)
-    ids = draw.integers(1, vocab_size, (4, 11))
-    types = np.zeros((4, 11), int)
-    for row, (first, length) in enumerate([(4, 11), (3, 7), (2, 4), (6, 9)]):
-        ids[row, length:] = 0
-        types[row, first:length] = segments - 1
-    return ids, types
-
-
-def run_peer(model, ids, types):
-    """All outputs of a transformers model, as numpy arrays."""
-    import torch
-
-    with torch.no_grad():
-        out = model(
-            input_ids=torch.tensor(ids),
-            token_type_ids=torch.tensor(types),
-            attention_mask=torch.tensor((ids > 0).astype('int64')),
-        )
-    return {k: v.numpy() for k, v in out.items() if hasattr(v, 'numpy')}
+    config = {
+        'vocab_size': 50,
+        'hidden_size': 24,
+        'num_hidden_layers': 2,
+        'num_attention_heads': 3,
+        'intermediate_size': 44,
+        'max_position_embeddings': 32,
+        'type_vocab_size': 2,
+        'hidden_act': 'gelu',
+    }
+    if family == 'RoFormer':
+        config['embedding_size'] = changes.get('hidden_size', 24)
+    return make_peer(f'{family}{architecture}', folder, config | changes, **save)
 
 
 @pytest.mark.every_backend
 @pytest.mark.parametrize('row', PEERS)
 def test_hidden_states_equal_transformers(row, tmp_path):
     model = peer(row, 'Model', tmp_path)
-    ids, types = batch(model.config.vocab_size, model.config.type_vocab_size)
-    theirs = run_peer(model, ids, types)
-    ours = build_transformer_model(tmp_path, tmp_path)
-    real = ids > 0
-    found = ours.predict([ids, types], verbose=0)
-    assert_close(found[real], theirs['last_hidden_state'][real], atol=1e-4)
-    if 'pooler_output' in theirs:
-        ours = build_transformer_model(tmp_path, tmp_path, with_pool=True)
-        found = ours.predict([ids, types], verbose=0)
-        assert_close(found, theirs['pooler_output'], atol=1e-4)
+    ids, types = padded_batch(model.config.vocab_size, model.config.type_vocab_size)
+    check_against_peer(model, tmp_path, 'last_hidden_state', ids, types)
+    if 'pooler_output' in run_peer(model, ids, types):
+        check_against_peer(model, tmp_path, 'pooler_output', ids, types, with_pool=True)
 
 
 @pytest.mark.every_backend
@@ -130,19 +104,14 @@ def test_hidden_states_equal_transformers(row, tmp_path):
 def test_logits_equal_transformers(row, tmp_path):
     architecture = 'ForPreTraining' if row.startswith('bert') else 'ForMaskedLM'
     model = peer(row, architecture, tmp_path)
-    ids, types = batch(model.config.vocab_size, model.config.type_vocab_size)
-    theirs = run_peer(model, ids, types)
+    ids, types = padded_batch(model.config.vocab_size, model.config.type_vocab_size)
     options = {'with_mlm': 'linear'}
-    if architecture == 'ForPreTraining':
-        options['with_nsp'] = 'linear'
-    ours = build_transformer_model(tmp_path, tmp_path, **options)
-    found = ours.predict([ids, types], verbose=0)
-    if architecture == 'ForPreTraining':
-        assert_close(found[0], theirs['seq_relationship_logits'], atol=1e-4)
-        found, logits = found[1], theirs['prediction_logits']
-    else:
-        logits = theirs['logits']
-    assert_close(found[ids > 0], logits[ids > 0], atol=1e-4, rtol=1e-4)
+    if architecture != 'ForPreTraining':
+        check_against_peer(model, tmp_path, 'logits', ids, types, **options)
+        return
+    options['with_nsp'] = 'linear'
+    for pick, output in enumerate(['seq_relationship_logits', 'prediction_logits']):
+        check_against_peer(model, tmp_path, output, ids, types, pick=pick, **options)
 
 
 def write_h5(path, state):
@@ -196,7 +165,7 @@ def test_every_hugging_face_format_opens(tmp_path):
     (tmp_path / 'h5').mkdir()
     (tmp_path / 'h5' / 'config.json').write_text(config)
     write_h5(tmp_path / 'h5' / 'tf_model.h5', model.state_dict())
-    ids, types = batch(50)
+    ids, types = padded_batch(50)
     logits = run_peer(model, ids, types)['prediction_logits']
     for name in ('whole', 'shards', 'zip', 'legacy', 'h5'):
         path = tmp_path / name
@@ -215,7 +184,7 @@ def test_transformers_opens_what_we_save(tmp_path):
         weight.assign(weight.value * 0.5)
     ours.save_weights_as_checkpoint(tmp_path / 'model.safetensors')
     again = transformers.BertForPreTraining.from_pretrained(tmp_path).eval()
-    ids, types = batch(50)
+    ids, types = padded_batch(50)
     theirs = run_peer(again, ids, types)['prediction_logits']
     assert np.abs(theirs - run_peer(model, ids, types)['prediction_logits']).max() > 0.1
     found = ours.model.predict([ids, types], verbose=0)[1]

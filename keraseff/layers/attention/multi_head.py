@@ -7,6 +7,7 @@ from keraseff.initializers import fresh
 from keraseff.layers.attention.mask import Mask
 from keraseff.layers.attention.softmax import Softmax
 from keraseff.layers.base import Layer
+from keraseff.layers.normalization import LayerNormalization
 from keraseff.layers.position import get_position
 
 
@@ -42,6 +43,11 @@ class MultiHeadAttention(Layer):
         position: a name, a `Position`, or None for no sense of order.
         causal: no query sees a later key.
         return_attention_scores: also return the scaled scores, before masks.
+        kv_heads: number of heads of keys and values, each serving heads / kv_heads
+            queries (grouped-query attention); heads by default.
+        out_bias: a bias in the output projection; as use_bias by default.
+        qk_norm: normalise each head's queries and keys by their root mean square.
+        qk_norm_epsilon: its ε.
 
     Call arguments: `q` (b, m, e); `k`, `v` (b, n, e), by default `q`; `p`, what the
     position layer made of the sequence, by default made here; `dense` (b or 1, m, n),
@@ -49,7 +55,8 @@ class MultiHeadAttention(Layer):
     to be added (RealFormer).
 
     -> (b, m, out_dim), or with the scores (b, h, m, n) as well.
-    https://arxiv.org/abs/1706.03762, RealFormer https://arxiv.org/abs/2012.11747
+    https://arxiv.org/abs/1706.03762, RealFormer https://arxiv.org/abs/2012.11747,
+    grouped queries https://arxiv.org/abs/2305.13245
     """
 
     def __init__(
@@ -66,6 +73,10 @@ class MultiHeadAttention(Layer):
         causal=False,
         return_attention_scores=False,
         kernel_initializer='glorot_uniform',
+        kv_heads=None,
+        out_bias=None,
+        qk_norm=False,
+        qk_norm_epsilon=1e-6,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -73,7 +84,11 @@ class MultiHeadAttention(Layer):
         self.head_size = head_size
         self.out_dim = out_dim or heads * head_size
         self.key_size = key_size or head_size
+        self.kv_heads = kv_heads or heads
         self.use_bias = use_bias
+        self.out_bias = use_bias if out_bias is None else out_bias
+        self.qk_norm = qk_norm
+        self.qk_norm_epsilon = qk_norm_epsilon
         self.attention_scale = attention_scale
         self.attention_dropout = attention_dropout or 0.0
         self.mechanism = get_mechanism(
@@ -86,6 +101,11 @@ class MultiHeadAttention(Layer):
         self._check_parts()
 
     def _check_parts(self):
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f'kv_heads={self.kv_heads} does not divide heads={self.heads}: each '
+                'head of keys and values serves as many heads of queries.'
+            )
         if self.mechanism.forms_scores:
             return
         name = type(self.mechanism).__name__
@@ -104,27 +124,40 @@ class MultiHeadAttention(Layer):
         """Make the projections."""
         k_shape = k_shape or q_shape
         v_shape = v_shape or k_shape
+        kv, keys = self.kv_heads, self.key_size
         if self.mechanism.compares:
-            self.q_dense = self._projection(
-                'query', self.heads * self.key_size, q_shape
-            )
-            self.k_dense = self._projection('key', self.heads * self.key_size, k_shape)
-        self.v_dense = self._projection('value', self.heads * self.head_size, v_shape)
+            self.q_dense = self._projection('query', self.heads * keys, q_shape)
+            self.k_dense = self._projection('key', kv * keys, k_shape)
+            if self.qk_norm:
+                self.q_norm = self._norm('query_norm')
+                self.k_norm = self._norm('key_norm')
+        self.v_dense = self._projection('value', kv * self.head_size, v_shape)
         mixed = (*q_shape[:-1], self.heads * self.head_size)
-        self.o_dense = self._projection('output', self.out_dim, mixed)
+        self.o_dense = self._projection('output', self.out_dim, mixed, self.out_bias)
         if self.position is not None and p_shape is None and not self.position.built:
             self.position.build(q_shape)
 
-    def _projection(self, name, units, shape):
+    def _projection(self, name, units, shape, use_bias=None):
         dense = Dense(
             units,
-            use_bias=self.use_bias,
+            use_bias=self.use_bias if use_bias is None else use_bias,
             kernel_initializer=fresh(self.kernel_initializer),
             dtype=self.dtype_policy,
             name=name,
         )
         dense.build(shape)
         return dense
+
+    def _norm(self, name):
+        norm = LayerNormalization(
+            zero_mean=False,
+            offset=False,
+            epsilon=self.qk_norm_epsilon,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        norm.build((None, None, None, self.key_size))
+        return norm
 
     def call(
         self,
@@ -147,13 +180,13 @@ class MultiHeadAttention(Layer):
         if p is None and self.position is not None:
             p = self.position(q)
         where = Mask(padding, self.causal, dense)
-        v = self._split(self.v_dense(v))  # (b, n, h, d)
-        q = self._split(self.q_dense(q)) if self.mechanism.compares else None
-        k = self._split(self.k_dense(k)) if self.mechanism.compares else None
+        q, k = self._compared(q, k) if self.mechanism.compares else (None, None)
+        v = self._split(self.v_dense(v), self.kv_heads)  # (b, n, h, d)
         if self.position is not None and q is not None:
             q, k = self.position.rotate(q, k, p)
         if self.attention_scale and q is not None:
             q = q / self.key_size**0.5
+        k, v = self._shared(k), self._shared(v)
         if not self.mechanism.forms_scores:
             self._refuse(dense, residual)
             return self._join(self.mechanism(q, k, v, where=where))
@@ -180,9 +213,19 @@ class MultiHeadAttention(Layer):
                     f'{what} cannot be applied.  Use a mechanism such as softmax.'
                 )
 
-    def _split(self, x):
-        size = x.shape[-1] // self.heads
-        return ops.reshape(x, ops.shape(x)[:2] + (self.heads, size))
+    def _compared(self, q, k):
+        q = self._split(self.q_dense(q), self.heads)
+        k = self._split(self.k_dense(k), self.kv_heads)
+        return (self.q_norm(q), self.k_norm(k)) if self.qk_norm else (q, k)
+
+    def _shared(self, x):
+        """A head of keys or values for each head of queries."""
+        copies = self.heads // self.kv_heads
+        return x if x is None or copies == 1 else ops.repeat(x, copies, axis=2)
+
+    def _split(self, x, heads):
+        size = x.shape[-1] // heads
+        return ops.reshape(x, ops.shape(x)[:2] + (heads, size))
 
     def _join(self, x):
         flat = ops.shape(x)[:2] + (self.heads * self.head_size,)

@@ -1,0 +1,148 @@
+"""Random models of transformers, and what ours must have in common with them."""
+
+import keras
+import numpy as np
+import pytest
+from harness import assert_close
+from harness import gradients
+from keras import ops
+
+from keraseff.models import build_transformer_model
+
+
+def make_peer(kind, folder, config, seed=0, **save):
+    """A random model of transformers, saved in `folder`.
+
+    Args:
+        kind: its class, such as 'BertForPreTraining'.
+        folder: where `save_pretrained` writes.
+        config: keyword arguments of its config class.
+        save: keyword arguments of `save_pretrained`.
+
+    All weights are shaken, so that none hides behind zeros or ones.
+    """
+    torch = pytest.importorskip('torch')
+    transformers = pytest.importorskip('transformers')
+    model_class = getattr(transformers, kind)
+    torch.manual_seed(seed)
+    model = model_class(model_class.config_class(**config)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if 'embed_positions' not in name:
+                weight.add_(0.2 * torch.randn_like(weight))
+    model.save_pretrained(folder, **save)
+    return model
+
+
+def padded_batch(vocab_size, segments=2, pad=0):
+    """Ids and segments (4, 11): two-segment texts of several lengths, and padding."""
+    draw = np.random.default_rng(3)
+    ids = draw.integers(1, vocab_size, (4, 11))
+    types = np.zeros((4, 11), int)
+    for row, (first, length) in enumerate([(4, 11), (3, 7), (2, 4), (6, 9)]):
+        ids[row, length:] = pad
+        types[row, first:length] = max(segments - 1, 0)
+    return ids, types
+
+
+def run_peer(model, ids, types=None, real=None, **inputs):
+    """All outputs of a transformers model, as numpy arrays.
+
+    Args:
+        ids, types: (b, n) integers; None leaves an input out.
+        real: (b, n), true where a token is no padding; by default where ids > 0.
+    """
+    import torch
+
+    if types is not None:
+        inputs['token_type_ids'] = types
+    inputs['attention_mask'] = ((ids > 0) if real is None else real).astype('int64')
+    inputs = {k: torch.as_tensor(np.asarray(v)) for k, v in inputs.items()}
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor(ids), **inputs)
+    return {k: v.numpy() for k, v in out.items() if hasattr(v, 'numpy')}
+
+
+def embedding_gradient(model, inputs, weigh):
+    """d sum(output × weigh) / d token embeddings, of a Keras model.
+
+    Args:
+        model: with one output.
+        inputs: list of arrays.
+        weigh: an array of the output's shape.
+    """
+    variables = model.trainable_variables
+    (index,) = (
+        k for k, v in enumerate(variables) if v.path.endswith('Token/embeddings')
+    )
+    rest = [v.value for v in model.non_trainable_variables]
+    values = [v.value for v in variables]
+
+    def f(embeddings):
+        trained = [*values[:index], embeddings, *values[index + 1 :]]
+        given = inputs if len(inputs) > 1 else inputs[0]
+        out, _ = model.stateless_call(trained, rest, given)
+        return ops.sum(out * weigh)
+
+    inputs = [ops.convert_to_tensor(x) for x in inputs]
+    weigh = ops.convert_to_tensor(weigh.astype('float32'))
+    start = keras.ops.convert_to_numpy(variables[index].value)
+    return gradients(f, start)[0]
+
+
+def peer_gradient(model, output, weigh, ids, types=None, real=None, **inputs):
+    """The same of a transformers model's output of that name."""
+    import torch
+
+    if types is not None:
+        inputs['token_type_ids'] = types
+    inputs['attention_mask'] = ((ids > 0) if real is None else real).astype('int64')
+    inputs = {k: torch.as_tensor(np.asarray(v)) for k, v in inputs.items()}
+    out = model(input_ids=torch.tensor(ids), **inputs)[output]
+    words = model.get_input_embeddings().weight
+    loss = (out * torch.tensor(weigh.astype('float32'))).sum()
+    # A padding_idx makes torch drop that row's gradient.
+    (found,) = torch.autograd.grad(loss, words)
+    return found.numpy()
+
+
+def assert_gradients_close(found, expected, rows=None):
+    """Within 1e-3 of the largest entry; `rows` are compared only if given."""
+    rows = slice(None) if rows is None else rows
+    scale = np.abs(expected[rows]).max()
+    assert scale > 0
+    np.testing.assert_allclose(found[rows] / scale, expected[rows] / scale, atol=1e-3)
+
+
+def check_against_peer(
+    peer, folder, output, ids, types=None, real=None, pick=None, rows=None, **options
+):
+    """Ours, opened from the folder, gives the peer's output and gradient.
+
+    Args:
+        peer: what `make_peer` returned for that folder.
+        output: its output's name; (b, n, …) is compared where `real` is true, (b, …)
+            everywhere.
+        ids, types, real: as for `run_peer`.
+        pick: which of several outputs of ours it is.
+        rows: rows of the embeddings whose gradients are compared; all by default but
+            row 0, whose gradient torch drops where it is the padding.
+        options: of `build_transformer_model`.
+
+    Within 1e-4, and 1e-3 of the largest gradient.
+    """
+    theirs = run_peer(peer, ids, types, real)[output]
+    seen = ids > 0 if real is None else real
+    inputs = [ids] if types is None else [ids, types]
+    ours = build_transformer_model(folder, folder, **options)
+    if pick is not None:
+        ours = keras.Model(ours.inputs, ours.outputs[pick])
+    found = ours.predict(inputs if len(inputs) > 1 else ids, verbose=0)
+    where = seen if theirs.ndim > 2 else slice(None)
+    assert_close(found[where], theirs[where], atol=1e-4, rtol=1e-4)
+    weigh = np.random.default_rng(5).normal(size=theirs.shape)
+    if theirs.ndim > 2:
+        weigh = weigh * seen[..., None]
+    expected = peer_gradient(peer, output, weigh, ids, types, real)
+    rows = slice(1, None) if rows is None else rows
+    assert_gradients_close(embedding_gradient(ours, inputs, weigh), expected, rows)
