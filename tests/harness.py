@@ -68,7 +68,7 @@ def gradients(f, *arrays):
         value = f(*tensors)
     zero = tf.UnconnectedGradients.ZERO
     found = tape.gradient(value, tensors, unconnected_gradients=zero)
-    return [g.numpy() for g in found]
+    return [tf.convert_to_tensor(g).numpy() for g in found]  # some are sparse
 
 
 def save_and_reopen(model):
@@ -255,7 +255,7 @@ def check_family(name, config, **options):
     inputs = family_inputs(built.model)
     expected = built.model.predict(inputs, verbose=0)
     _check_formats(name, config, heads, built, inputs, expected)
-    longer = [np.pad(a, ((0, 0), (0, 2))) for a in inputs]
+    longer = keras.tree.map_structure(lambda a: np.pad(a, ((0, 0), (0, 2))), inputs)
     found = built.model.predict(longer, verbose=0)
     for x, y in zip(
         keras.tree.flatten(found), keras.tree.flatten(expected), strict=True
@@ -280,7 +280,8 @@ def family_inputs(model):
     """Token ids with padding (2, 6), and segment ids where the model wants them."""
     ids = np.array([[2, 5, 6, 3, 7, 3], [2, 9, 3, 4, 3, 0]])
     segments = np.array([[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]])
-    return [segments if 'Segment' in x.name else ids for x in model.inputs]
+    found = [segments if 'Segment' in x.name else ids for x in model.inputs]
+    return found if len(found) > 1 else found[0]
 
 
 def _check_formats(name, config, heads, built, inputs, expected):

@@ -1,5 +1,7 @@
 """Random models of transformers, and what ours must have in common with them."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -146,3 +148,27 @@ def check_against_peer(
     expected = peer_gradient(peer, output, weigh, ids, types, real)
     rows = slice(1, None) if rows is None else rows
     assert_gradients_close(embedding_gradient(ours, inputs, weigh), expected, rows)
+
+
+def check_against_bert4keras(case, data_dir, atol=1e-5, change=None, **options):
+    """Ours gives the outputs that bert4keras gave, stored beside the real data.
+
+    Args:
+        case: the name of a row of `cases.json`.
+        data_dir: the fixture.
+        change: what turns our list of outputs into theirs.
+        options: of `build_transformer_model`.
+    """
+    folder = data_dir.parent / 'peers' / 'bert4keras'
+    if not folder.is_dir():
+        pytest.skip("no outputs of bert4keras beside the real data, in '../peers'")
+    with np.load(folder / f'{case}.npz') as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    weights = {name[2:]: a for name, a in arrays.items() if name.startswith('w:')}
+    inputs = [arrays[name] for name in sorted(arrays) if name.startswith('in:')]
+    outputs = [arrays[name] for name in sorted(arrays) if name.startswith('out:')]
+    config = json.loads((folder / 'config.json').read_text())
+    model = build_transformer_model(config, weights, **options)
+    found = model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
+    found = found if isinstance(found, list) else [found]
+    assert_close(change(found) if change else found, outputs, atol=atol)

@@ -25,10 +25,12 @@ LEVELS = {
     'training': 5,
     'generation': 5,
     'callbacks': 5,
+    'commands': 5,
     'interpret': 5,
     'serving': 5,
     'backend': 6,
     'snippets': 6,
+    '__main__': 6,
 }
 FRAMEWORKS = {'tensorflow', 'jax', 'torch'}
 NAMELESS = {'utils', 'helpers', 'misc', 'common', 'core'}

@@ -9,7 +9,7 @@ from keraseff.checkpoints.base import DictCheckpoint
 from keraseff.checkpoints.checkpoint import open_checkpoint
 from keraseff.checkpoints.names import expand
 from keraseff.checkpoints.pickled import load_restricted_pickle
-from keraseff.checkpoints.safetensors import write_safetensors
+from keraseff.checkpoints.safetensors_writer import write_safetensors
 from keraseff.checkpoints.tensorflow import write_tensorflow
 
 __all__ = [

@@ -93,18 +93,18 @@ class KerasH5Checkpoint(Checkpoint):
             for weight, dataset in _datasets(root, layer):
                 name = torch_name(layer, weight)
                 if name in tensors:
-                    raise ValueError(f'two weights are called {name!r}')
+                    raise ValueError(f'two weights are called {name!r:.160}')
                 tensors[name] = self._describe(f'{layer}/{weight}', dataset)
         return tensors
 
     def _describe(self, where: str, dataset: h5py.Dataset) -> Stored:
         path = self._file.path
         if not isinstance(dataset, h5py.Dataset) or dataset.external:
-            raise CheckpointError(path, f'{where!r} is no array of this file.')
+            raise CheckpointError(path, f'{where!r:.160} is no array of this file.')
         shape = checked_shape(path, where, tuple(map(int, dataset.shape)))
         dtype = dataset.dtype
         if dtype.kind not in 'biufc':
-            raise CheckpointError(path, f'{where!r} has dtype {dtype}.')
+            raise CheckpointError(path, f'{where!r:.160} has dtype {dtype}.')
         stored = dataset.id.get_storage_size()
         size = math.prod(shape) * dtype.itemsize
         whole = dataset.chunks is None
@@ -114,7 +114,7 @@ class KerasH5Checkpoint(Checkpoint):
             or (size > _MAX_RATIO * min(stored, self._file.size))
         ):
             raise CheckpointError(
-                path, f'is damaged: {where!r} of shape {shape} has {stored} bytes.'
+                path, f'is damaged: {where!r:.160} of shape {shape} has {stored} bytes.'
             )
         offset = dataset.id.get_offset() if whole else None
         if offset is None:
@@ -134,7 +134,7 @@ class KerasH5Checkpoint(Checkpoint):
                 array = np.asarray(root[where])
                 return array.astype(array.dtype.newbyteorder('='), copy=False)
         except _FAULTS as error:
-            reason = f'is damaged at {where!r}: {error}'
+            reason = f'is damaged at {where!r:.160}: {error}'
             raise CheckpointError(self._file.path, f'{reason:.300}.') from error
 
 

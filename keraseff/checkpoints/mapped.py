@@ -38,10 +38,12 @@ def brief(value: object) -> str:
 def checked_shape(path: object, name: str, shape: Sequence[int]) -> tuple[int, ...]:
     """The shape as a tuple of plain non-negative ints, or an error."""
     if not isinstance(shape, (list, tuple)) or len(shape) > MAX_RANK:
-        raise CheckpointError(path, f'{name!r} has no acceptable shape.')
+        raise CheckpointError(path, f'{name!r:.160} has no acceptable shape.')
     for size in shape:
         if type(size) is not int or not 0 <= size < 2**63:
-            raise CheckpointError(path, f'{name!r} declares a side of {brief(size)}.')
+            raise CheckpointError(
+                path, f'{name!r:.160} declares a side of {brief(size)}.'
+            )
     return tuple(shape)
 
 
@@ -64,6 +66,9 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Opening a pipe would wait for its other end.
+        if path.exists() and not path.is_file():
+            raise CheckpointError(path, 'cannot be read: is no regular file.')
         try:
             with open(path, 'rb') as file:
                 self.stream = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -6,7 +6,6 @@ https://huggingface.co/docs/safetensors
 import json
 import math
 import os
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from keraseff.checkpoints.mapped import checked_shape
 from keraseff.checkpoints.mapped import storage_dtype
 from keraseff.checkpoints.mapped import value_dtype
 
-_ELEMENTS = {
+ELEMENTS = {
     'F64': 'float64',
     'F32': 'float32',
     'F16': 'float16',
@@ -99,19 +98,19 @@ def _describe(
     file: MappedFile, name: str, entry: object, base: int
 ) -> tuple[Stored, tuple[int, int]]:
     if not isinstance(entry, dict):
-        raise CheckpointError(file.path, f'has a damaged entry {name!r}.')
+        raise CheckpointError(file.path, f'has a damaged entry {name!r:.160}.')
     shape = checked_shape(file.path, name, entry.get('shape'))
     span = checked_shape(file.path, name, entry.get('data_offsets'))
     if len(span) != 2 or span[0] > span[1]:
-        raise CheckpointError(file.path, f'has damaged offsets for {name!r}.')
+        raise CheckpointError(file.path, f'has damaged offsets for {name!r:.160}.')
     code = entry.get('dtype')
-    element = _ELEMENTS.get(code) if isinstance(code, str) else None
+    element = ELEMENTS.get(code) if isinstance(code, str) else None
     if element is None:
 
         def refuse() -> np.ndarray:
             raise CheckpointError(
                 file.path,
-                f'{name!r} has dtype {brief(code)}, which is not supported.',
+                f'{name!r:.160} has dtype {brief(code)}, which is not supported.',
             )
 
         return Stored(shape, np.dtype(object), refuse), span
@@ -119,7 +118,7 @@ def _describe(
     if span[1] - span[0] != expected:
         raise CheckpointError(
             file.path,
-            f'is damaged: {name!r} of shape {shape} needs {expected} bytes, '
+            f'is damaged: {name!r:.160} of shape {shape} needs {expected} bytes, '
             f'its entry says {span[1] - span[0]}.',
         )
     read = partial(file.array, base + span[0], shape, element)
@@ -137,38 +136,3 @@ def _check_ranges(path: Path, ranges: list[tuple[int, int]], size: int) -> None:
             path,
             f'is truncated or damaged: its tensors take {end} bytes, there are {size}.',
         )
-
-
-def write_safetensors(
-    path: str | os.PathLike[str],
-    tensors: Mapping[str, np.ndarray],
-    metadata: dict[str, str] | None = None,
-) -> None:
-    """Write one `.safetensors` file.
-
-    Args:
-        path: the file; it appears when it is complete.
-        tensors: name -> array. Where it is a `Checkpoint`, its dialect is noted.
-        metadata: strings to store along. `{'dialect': 'tensorflow'}` makes
-            `open_checkpoint` take the names for TensorFlow's.
-    """
-    from safetensors.numpy import save_file
-
-    path = Path(path)
-    notes = dict(metadata or {})
-    if isinstance(tensors, Checkpoint):
-        notes.setdefault('dialect', tensors.dialect)
-    arrays = {}
-    for name in tensors:
-        array = np.asarray(tensors[name], order='C')
-        arrays[name] = array.astype(array.dtype.newbyteorder('='), copy=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(arrays, temporary, notes or None)
-        temporary.chmod(mode)  # the library leaves a file that only its owner can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

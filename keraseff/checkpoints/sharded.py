@@ -13,11 +13,15 @@ from keraseff.checkpoints.safetensors import SafetensorsCheckpoint
 from keraseff.checkpoints.safetensors import parse_json
 from keraseff.checkpoints.torch_zip import TorchCheckpoint
 
+# What file systems allow.
+_LONGEST_NAME = 255
+
 
 def inside(index: Path, name: object) -> Path:
     """The file of that plain name beside the index; no other folder is reachable."""
     plain = isinstance(name, str) and name not in ('', '.', '..')
-    if not plain or any(mark in name for mark in '/\\:\0'):
+    plain = plain and name.isprintable() and len(name.encode()) <= _LONGEST_NAME
+    if not plain or any(mark in name for mark in '/\\:'):
         raise CheckpointError(
             index, f'names a file outside its own folder: {brief(name)}.'
         )
@@ -46,17 +50,24 @@ class ShardedCheckpoint(Checkpoint):
             if name not in shards[file]:
                 name = modern_name(name)
             if name not in shards[file]:
-                raise CheckpointError(shard, f'lacks {name!r}, which the index lists.')
+                raise CheckpointError(
+                    shard, f'lacks {name!r:.160}, which the index lists.'
+                )
             tensors[name] = shards[file]._stored(name)
         dialects = {shard.dialect for shard in shards.values()} or {'huggingface'}
         if len(dialects) > 1:
             raise CheckpointError(path, f'mixes dialects {sorted(dialects)}.')
         super().__init__(path, dialects.pop(), tensors)
+        self._shards = [shard for name in shards for shard in shards[name].files()]
+
+    def files(self) -> list[Path]:
+        """The index and the shards."""
+        return [self.path, *self._shards]
 
 
 def _open_shard(index: Path, shard: Path) -> Checkpoint:
     if not shard.is_file():
-        raise CheckpointError(index, f'lists {shard.name!r}, which is missing.')
+        raise CheckpointError(index, f'lists {shard.name!r:.160}, which is missing.')
     if shard.suffix == '.safetensors':
         return SafetensorsCheckpoint(shard)
     return TorchCheckpoint(shard)

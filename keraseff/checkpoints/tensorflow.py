@@ -102,8 +102,8 @@ class TensorFlowCheckpoint(Checkpoint):
         if entry.size != expected or entry.offset < 0:
             raise CheckpointError(
                 self._index,
-                f'is damaged: {name!r} of shape {entry.shape} needs {expected} bytes, '
-                f'its entry says {entry.size} from {entry.offset} on.',
+                f'is damaged: {name!r:.160} of shape {entry.shape} needs {expected} '
+                f'bytes, its entry says {entry.size} from {entry.offset} on.',
             )
 
     def _parts(self, name: str, entry: Entry) -> list[tuple[tuple, Entry]]:
@@ -112,9 +112,9 @@ class TensorFlowCheckpoint(Checkpoint):
         for extents in entry.slices:
             part = self._entries.get(slice_key(name, extents))
             if part is None or part.code != entry.code or part.slices:
-                raise CheckpointError(self._index, f'lacks a slice of {name!r}.')
+                raise CheckpointError(self._index, f'lacks a slice of {name!r:.160}.')
             if len(extents) != len(entry.shape):
-                raise CheckpointError(self._index, f'slices {name!r} wrongly.')
+                raise CheckpointError(self._index, f'slices {name!r:.160} wrongly.')
             region = tuple(
                 slice(start, start + (size if length < 0 else length))
                 for (start, length), size in zip(extents, entry.shape, strict=True)
@@ -124,17 +124,41 @@ class TensorFlowCheckpoint(Checkpoint):
                 for s, size in zip(region, entry.shape, strict=True)
             )
             if not inside or part.shape != tuple(s.stop - s.start for s in region):
-                raise CheckpointError(self._index, f'slices {name!r} wrongly.')
+                raise CheckpointError(self._index, f'slices {name!r:.160} wrongly.')
             self._check_size(name, part)
             parts.append((region, part))
         if sum(math.prod(p.shape) for _, p in parts) != math.prod(entry.shape):
-            raise CheckpointError(self._index, f'has gaps between slices of {name!r}.')
+            raise CheckpointError(
+                self._index, f'has gaps between slices of {name!r:.160}.'
+            )
         return parts
+
+    def files(self) -> list[Path]:
+        """The index and the data files that its tensors lie in."""
+        shards = sorted({entry.shard for entry in self._entries.values()})
+        return [self._index, *map(self._shard_path, shards)]
+
+    def check_complete(self) -> None:
+        """Compare where tensors end with the sizes of the data files.
+
+        Raises:
+            CheckpointError: a data file is missing or too short.
+        """
+        ends: dict[int, int] = {}
+        for entry in self._entries.values():
+            if entry.size > 0:
+                end = entry.offset + entry.size
+                ends[entry.shard] = max(end, ends.get(entry.shard, 0))
+        for shard, end in sorted(ends.items()):
+            self._file(shard).elements(end, 0, np.dtype('uint8'))
+
+    def _shard_path(self, shard: int) -> Path:
+        suffix = f'.data-{shard:05d}-of-{self._shards:05d}'
+        return self._index.with_name(self._index.name[: -len('.index')] + suffix)
 
     def _file(self, shard: int) -> MappedFile:
         if shard not in self._files:
-            suffix = f'.data-{shard:05d}-of-{self._shards:05d}'
-            path = self._index.with_name(self._index.name[: -len('.index')] + suffix)
+            path = self._shard_path(shard)
             if not 0 <= shard < self._shards or not path.is_file():
                 raise CheckpointError(
                     path, 'this data file is missing; only names and shapes are known.'
@@ -161,7 +185,9 @@ class TensorFlowCheckpoint(Checkpoint):
 
     def _refuse(self, name: str, entry: Entry) -> np.ndarray:
         kind = 'strings' if entry.code == _STRING else f'TensorFlow type {entry.code}'
-        raise CheckpointError(self.path, f'{name!r} holds {kind}, not plain numbers.')
+        raise CheckpointError(
+            self.path, f'{name!r:.160} holds {kind}, not plain numbers.'
+        )
 
     def verify(self, name: str | None = None) -> None:
         """Compare tensors with their checksums, which reading does not do.
@@ -186,7 +212,7 @@ class TensorFlowCheckpoint(Checkpoint):
         data = file.elements(entry.offset, entry.size, np.dtype('uint8'))
         if masked_crc32c(data) != entry.crc:
             raise CheckpointError(
-                file.path, f'is corrupt: the checksum of {name!r} is wrong.'
+                file.path, f'is corrupt: the checksum of {name!r:.160} is wrong.'
             )
 
 
@@ -194,10 +220,10 @@ def _written(prefix: Path, name: str, value: np.ndarray) -> tuple[int, np.ndarra
     array = np.asarray(value)
     code = _NUMBERS.get(array.dtype.name)
     if not name or '\0' in name:
-        raise CheckpointError(prefix, f'{name!r} cannot be the name of a tensor.')
+        raise CheckpointError(prefix, f'{name!r:.160} cannot be the name of a tensor.')
     if code is None:
         raise CheckpointError(
-            prefix, f'{name!r} has dtype {array.dtype}, which cannot be written.'
+            prefix, f'{name!r:.160} has dtype {array.dtype}, which cannot be written.'
         )
     order = array.dtype.newbyteorder('<') if array.dtype.kind in 'iufc' else array.dtype
     return code, np.asarray(array, order, order='C')

@@ -81,7 +81,7 @@ class TorchCheckpoint(Checkpoint):
         count = math.prod(shape)
         itemsize = storage_dtype(tensor.element).itemsize
         if len(strides) != len(shape):
-            raise CheckpointError(path, f'{name!r} has other strides than sides.')
+            raise CheckpointError(path, f'{name!r:.160} has other strides than sides.')
         last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         # A stride of 0 repeats numbers without end: no more of them than the file has.
         if count and (
@@ -89,7 +89,7 @@ class TorchCheckpoint(Checkpoint):
         ):
             raise CheckpointError(
                 path,
-                f'is truncated or damaged: {name!r} of shape {shape} reaches '
+                f'is truncated or damaged: {name!r:.160} of shape {shape} reaches '
                 f'beyond its storage of {size} bytes.',
             )
         first = start + offset * itemsize
@@ -148,16 +148,19 @@ def _span(file: MappedFile, info: zipfile.ZipInfo) -> tuple[int, int]:
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise CheckpointError(
             file.path,
-            f'{info.filename!r} is compressed or encrypted; torch.save does neither.',
+            f'{info.filename!r:.160} is compressed or encrypted, which torch.save '
+            'never does.',
         )
     head = file.stream[info.header_offset : info.header_offset + 30]
     if info.header_offset < 0 or len(head) != 30 or head[:4] != b'PK\x03\x04':
-        raise CheckpointError(file.path, f'{info.filename!r} has a damaged header.')
+        raise CheckpointError(
+            file.path, f'{info.filename!r:.160} has a damaged header.'
+        )
     name_size, extra_size = struct.unpack('<HH', head[26:])
     start = info.header_offset + 30 + name_size + extra_size
     if info.file_size != info.compress_size or start + info.file_size > file.size:
         raise CheckpointError(
-            file.path, f'is truncated or damaged: {info.filename!r} does not fit.'
+            file.path, f'is truncated or damaged: {info.filename!r:.160} does not fit.'
         )
     return start, info.file_size
 
@@ -167,7 +170,7 @@ def _member(file: MappedFile, info: zipfile.ZipInfo) -> bytes:
     data = file.stream[start : start + size]
     if zlib.crc32(data) != info.CRC:
         raise CheckpointError(
-            file.path, f'is corrupt: the checksum of {info.filename!r} is wrong.'
+            file.path, f'is corrupt: the checksum of {info.filename!r:.160} is wrong.'
         )
     return data
 

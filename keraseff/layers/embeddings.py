@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keraseff.initializers import fresh
 from keraseff.layers.base import Layer
 
 
@@ -61,3 +62,36 @@ class Embedding(Layer):
             return previous_mask
         mask = ops.not_equal(inputs, self.mask_id or 0)
         return ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], axis=1)
+
+
+class FactorizedEmbedding(Embedding):
+    """A vector E_i P for each id i, or the scores x Pᵀ Eᵀ of each id for a vector.
+
+    Args:
+        hidden_dim: channels of the vectors; P is (output_dim, hidden_dim).
+
+    The other arguments are those of `Embedding`; its E is (input_dim, output_dim).
+
+    'embedding': (b, n) -> (b, n, hidden_dim); 'dense': (b, n, hidden_dim) -> (b, n, v).
+    ALBERT https://arxiv.org/abs/1909.11942
+    """
+
+    def __init__(self, input_dim, output_dim, hidden_dim, **kwargs):
+        super().__init__(input_dim, output_dim, **kwargs)
+        self.hidden_dim = hidden_dim
+
+    def build(self, input_shape):
+        """Make both matrices."""
+        super().build(input_shape)
+        self.projection = self.add_weight(
+            shape=(self.output_dim, self.hidden_dim),
+            initializer=fresh(self.embeddings_initializer),
+            name='projection',
+        )
+
+    def call(self, inputs, mode='embedding'):
+        """Look up, or score."""
+        if mode == 'dense':
+            inputs = ops.matmul(inputs, ops.transpose(self.projection))
+            return super().call(inputs, mode)
+        return ops.matmul(super().call(inputs, mode), self.projection)

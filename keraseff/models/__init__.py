@@ -2,18 +2,73 @@
 
 import difflib
 
+from keraseff.models.albert import ALBERT
+from keraseff.models.albert import ALBERTUnshared
+from keraseff.models.albert import ALBERTZh
 from keraseff.models.application import APPLICATIONS
 from keraseff.models.bert import BERT
 from keraseff.models.bilstm import build_bilstm
 from keraseff.models.config import ALIASES
 from keraseff.models.config import Config
 from keraseff.models.config import read_config
+from keraseff.models.electra import ELECTRA
 from keraseff.models.entities import EntityExtractor
+from keraseff.models.gau_alpha import GAUAlpha
+from keraseff.models.gpt import GPT
+from keraseff.models.gpt2 import GPT2
+from keraseff.models.gpt2_ml import GPT2_ML
 from keraseff.models.heads import HEADS
+from keraseff.models.llama import LLaMA
+from keraseff.models.llama import Mistral
+from keraseff.models.nezha import NEZHA
+from keraseff.models.qwen2 import Qwen2
+from keraseff.models.qwen3 import Qwen3
 from keraseff.models.roformer import RoFormer
+from keraseff.models.roformer_v2 import RoFormerV2
+from keraseff.models.t5 import MT5
+from keraseff.models.t5 import T5
+from keraseff.models.t5 import T5_1_1
+from keraseff.models.t5 import MT5_Decoder
+from keraseff.models.t5 import MT5_Encoder
+from keraseff.models.t5 import T5_1_1_Decoder
+from keraseff.models.t5 import T5_1_1_Encoder
+from keraseff.models.t5_parts import T5_Decoder
+from keraseff.models.t5_parts import T5_Encoder
 from keraseff.models.transformer import Transformer
 
-MODELS = {'bert': BERT, 'roberta': BERT, 'roformer': RoFormer}
+MODELS = {
+    'albert': ALBERT,
+    'albert_unshared': ALBERTUnshared,
+    'albert_zh': ALBERTZh,
+    'bert': BERT,
+    'electra': ELECTRA,
+    'gau_alpha': GAUAlpha,
+    'gpt': GPT,
+    'gpt2': GPT2,
+    'gpt2_ml': GPT2_ML,
+    'llama': LLaMA,
+    'mistral': Mistral,
+    'mt5': MT5,
+    'mt5.1.1': MT5,
+    'mt5.1.1_decoder': MT5_Decoder,
+    'mt5.1.1_encoder': MT5_Encoder,
+    'nezha': NEZHA,
+    'openai-gpt': GPT,
+    'qwen2': Qwen2,
+    'qwen3': Qwen3,
+    'roberta': BERT,
+    'roformer': RoFormer,
+    'roformer_v2': RoFormerV2,
+    't5': T5,
+    't5.1.0': T5,
+    't5.1.0_decoder': T5_Decoder,
+    't5.1.0_encoder': T5_Encoder,
+    't5.1.1': T5_1_1,
+    't5.1.1_decoder': T5_1_1_Decoder,
+    't5.1.1_encoder': T5_1_1_Encoder,
+    't5_decoder': T5_Decoder,
+    't5_encoder': T5_Encoder,
+}
 
 
 def build_transformer_model(
@@ -49,6 +104,7 @@ def build_transformer_model(
     """
     options = read_config(config_path)
     family = _family(model if model is not None else options.get('model_type', 'bert'))
+    family = family.variant(options)
     transformer = family(options, application, **kwargs)
     if checkpoint_path is not None:
         transformer.expect_checkpoint()
@@ -72,13 +128,36 @@ def _family(model):
 
 __all__ = [
     'APPLICATIONS',
+    'ALBERT',
+    'ALBERTUnshared',
+    'ALBERTZh',
     'ALIASES',
     'BERT',
     'Config',
+    'ELECTRA',
     'EntityExtractor',
+    'GAUAlpha',
+    'GPT',
+    'GPT2',
+    'GPT2_ML',
     'HEADS',
+    'LLaMA',
     'MODELS',
+    'MT5',
+    'MT5_Decoder',
+    'MT5_Encoder',
+    'Mistral',
+    'NEZHA',
+    'Qwen2',
+    'Qwen3',
     'RoFormer',
+    'RoFormerV2',
+    'T5',
+    'T5_1_1',
+    'T5_1_1_Decoder',
+    'T5_1_1_Encoder',
+    'T5_Decoder',
+    'T5_Encoder',
     'Transformer',
     'build_bilstm',
     'build_transformer_model',

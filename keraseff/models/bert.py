@@ -33,6 +33,16 @@ class BERT(Transformer):
         """Whether there is an input of segments, for their vectors or for a mask."""
         return bool(self.segment_vocab_size or self.application == 'unilm')
 
+    @property
+    def embedding_channels(self):
+        """Channels in which tokens, segments and positions are summed."""
+        return self.embedding_size
+
+    @property
+    def maps_embeddings(self):
+        """Whether a Dense stands between the embeddings and the first block."""
+        return self.embedding_channels != self.hidden_size
+
     def get_inputs(self):
         """Input-Token, Input-Segment, Input-Position: those the model has."""
         names = ['Input-Token']
@@ -61,11 +71,12 @@ class BERT(Transformer):
             s = self._embed(segment, name, self.segment_vocab_size)
             x = self.apply([x, s], Add, name='Embedding-Token-Segment')
         x = self.normalise_embeddings(self.apply_position(x, position_ids))
-        if self.embedding_size != self.hidden_size:
+        if self.maps_embeddings:
             x = self.apply(
                 x,
                 Dense,
                 units=self.hidden_size,
+                use_bias=self.use_bias,
                 kernel_initializer=self.initializer,
                 name='Embedding-Mapping',
             )
@@ -86,7 +97,7 @@ class BERT(Transformer):
             ids,
             Embedding,
             input_dim=size,
-            output_dim=self.embedding_size,
+            output_dim=self.embedding_channels,
             embeddings_initializer=self.initializer,
             name=name,
             **kwargs,
@@ -101,7 +112,7 @@ class BERT(Transformer):
                 PositionEmbedding,
                 arguments=ids,
                 input_dim=self.max_position,
-                output_dim=self.embedding_size,
+                output_dim=self.embedding_channels,
                 hierarchical=self.hierarchical_position,
                 embeddings_initializer=self.initializer,
                 name='Embedding-Position',

@@ -11,7 +11,6 @@ from keraseff.checkpoints.base import Stored
 from keraseff.models.loading import IGNORED
 from keraseff.models.loading import OUTPUT_MATRICES
 from keraseff.models.loading import parse_slot
-from keraseff.models.recognition import candidates
 
 _BLOCK = 1 << 24
 
@@ -77,9 +76,13 @@ def convert_names(source, transformer, dialect):
             group = groups.setdefault(slot.tensor, (slot, {}))[1]
             # Layers that share one tensor lead to it more than once.
             group.setdefault(slot.part, pieces[left])
-    tensors = {
-        name: _join(source, name, slot, parts) for name, (slot, parts) in groups.items()
-    }
+    tensors = {}
+    for name, (slot, parts) in groups.items():
+        tensors[name] = _join(source, name, slot, parts)
+        if not transformer.tie_word_embeddings:
+            # Readers look for some tensors under each of their names then.
+            for other in transformer.alternatives.get(name, ()):
+                tensors[other] = tensors[name]
     ignored = re.compile(transformer.ignored or r'(?!)')
     lost = [
         name
@@ -91,15 +94,15 @@ def convert_names(source, transformer, dialect):
 
 def _pieces(source, transformer):
     """{left: Piece} of what a file has, and the names of tensors to leave unnoticed."""
-    pieces = {}
+    pieces, unnoticed = {}, set()
     for left, right in transformer.table(source.dialect).items():
         slot = parse_slot(left, right, source.dialect)
-        names = candidates(transformer, slot.tensor)
+        names = transformer.tensor_names(slot.tensor)
         tensor = next((name for name in names if name in source), None)
         if tensor is not None:
+            unnoticed.update(names)  # copies under its other names
             pieces[left] = Piece(source, tensor, slot)
     words = pieces.get('Embedding-Token/embeddings')
-    unnoticed = set()
     for left in [left for left in pieces if left.endswith(OUTPUT_MATRICES)]:
         if transformer.tie_word_embeddings and words and _tied(words, pieces[left]):
             unnoticed.add(pieces.pop(left).tensor)
@@ -122,7 +125,7 @@ def _join(source, name, slot, parts):
     absent = sorted(set(range(slot.parts)) - set(parts))
     if absent:
         raise CheckpointError(
-            source.path, f'parts {absent} of {name!r} are missing; it has {slot.parts}.'
+            source.path, f'{name!r} has {slot.parts} parts; {absent} are missing.'
         )
     pieces = [parts[k] for k in range(slot.parts)]
     heads = {piece.shape[:-1] for piece in pieces}

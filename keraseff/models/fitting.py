@@ -10,19 +10,18 @@ from keras.src.backend.common import global_state
 from keraseff.models.loading import IGNORED
 from keraseff.models.loading import named_variables
 from keraseff.models.loading import parse_slot
-from keraseff.models.recognition import candidates
 
 # Option: (the end of a left name, the axis of the variable that shows it).
 _SIZES = {
-    'vocab_size': (r'Embedding-Token/embeddings', 0),
-    'embedding_size': (r'Embedding-Token/embeddings', -1),
-    'segment_vocab_size': (r'Embedding-Segment/embeddings', 0),
-    'max_position': (r'Embedding-Position/embeddings', 0),
-    'hidden_size': (
-        r'(SelfAttention/output|GatedAttentionUnit/output|FeedForward/output)/kernel',
-        -1,
-    ),
-    'intermediate_size': (r'FeedForward/intermediate/kernel', -1),
+    'vocab_size': (r'Embedding-Token/embeddings$', 0),
+    'embedding_size': (r'Embedding-Token/embeddings$', -1),
+    'segment_vocab_size': (r'Embedding-Segment/embeddings$', 0),
+    'max_position': (r'Embedding-Position/embeddings$', 0),
+    'hidden_size': (r'(Attention/output|Unit/o_dense|FeedForward/output)/kernel$', -1),
+    'intermediate_size': (r'(FeedForward/output|Unit/o_dense)/kernel$', 0),
+    'attention_key_size': (r'Unit/q_scaleoffset/gamma$', -1),
+    'num_attention_heads': (r'coder-Embedding-Relative-Position/embeddings$', -1),
+    'attention_head_size': (r'SelfAttention/query_norm/gamma$', -1),
 }
 _HEADS = {
     'with_pool': 'Pooler-',
@@ -57,37 +56,99 @@ class Misfit:
 def infer_options(checkpoint, recognised):
     """The options that the tensors' shapes show, under our spellings.
 
-    The number of attention heads, activations and dropouts leave no trace in shapes,
-    nor does the number of layers where all share one (ALBERT).
+    Activations and dropouts leave no trace in shapes, nor does the number of layers
+    where all share one (ALBERT), nor in most families that of attention heads.
 
     Args:
         checkpoint: an open `Checkpoint`.
         recognised: what `recognise` says of it.
     """
-    known = {field.name for field in dataclasses.fields(_config_class(recognised))}
-    options, layers = {}, set()
-    for tensor, rows in recognised.rows.items():
-        for row in rows:
-            layers.add(row.layer)
-            shape = _shape(checkpoint, tensor, row)
-            for option, (pattern, axis) in _SIZES.items():
-                fits = re.search(f'(^|-){pattern}$', row.left)
-                if option not in options and len(shape) == 2 and fits:
-                    options[option] = shape[axis]
-    options.update(_layers(layers - {None}))
+    options, widths = {}, _widths(checkpoint, recognised)
+    for left, shape in widths.items():
+        for option, (pattern, axis) in _SIZES.items():
+            if option not in options and shape and re.search(pattern, left):
+                options[option] = shape[axis]
+    options |= _layers(recognised)
+    options |= _heads(options, widths)
     if 'hidden_size' not in options and 'embedding_size' in options:
         options['hidden_size'] = options['embedding_size']
     if options.get('embedding_size') == options.get('hidden_size'):
         options.pop('embedding_size', None)
+    known = {field.name for field in dataclasses.fields(_config_class(recognised))}
     return {key: value for key, value in options.items() if key in known}
+
+
+def guess_options(checkpoint, recognised):
+    """`infer_options`, and numbers of heads that have the same shapes as the true ones.
+
+    Enough for a model whose weights are only looked at or renamed: what it computes
+    would be wrong.
+    """
+    options = infer_options(checkpoint, recognised)
+    options.setdefault('num_hidden_layers', 1)
+    options.setdefault('intermediate_size', 1)
+    widths = _widths(checkpoint, recognised)
+    query, key, value = (_width(widths, part) for part in ('query', 'key', 'value'))
+    size = options.get('attention_head_size')
+    one = size or key or options.get('hidden_size', 1)
+    guess = {
+        'num_attention_heads': max(1, (query or one) // one),
+        'num_key_value_heads': 1,
+        'attention_head_size': size or value or one,
+        'attention_key_size': one,
+    }
+    known = {field.name for field in dataclasses.fields(_config_class(recognised))}
+    return {key: value for key, value in guess.items() if key in known} | options
 
 
 def _config_class(recognised):
     return recognised.family.config_class
 
 
-def _layers(numbers):
-    return {'num_hidden_layers': max(numbers) + 1} if numbers else {}
+def _widths(checkpoint, recognised):
+    """{left name: a variable's shape}, one layer for all."""
+    return {
+        row.left: _shape(checkpoint, tensor, row)
+        for tensor, rows in recognised.rows.items()
+        for row in rows
+    }
+
+
+def _width(widths, part):
+    """How wide a projection of self-attention is, or None."""
+    end = f'SelfAttention/{part}/kernel'
+    return next((s[-1] for left, s in widths.items() if left.endswith(end) and s), None)
+
+
+def _heads(options, widths):
+    """The numbers and sizes of heads, where something shows one of them."""
+    query, key = _width(widths, 'query'), _width(widths, 'key')
+    size = options.get('attention_head_size')
+    heads = options.get('num_attention_heads')
+    if not query or not key or not (size or heads):
+        return {}
+    size = size or query // heads
+    if query % size or key % size:
+        return {}
+    return {
+        'num_attention_heads': query // size,
+        'num_key_value_heads': key // size,
+        'attention_head_size': size,
+    }
+
+
+def _layers(recognised):
+    """How many layers there are, of an encoder and of a decoder."""
+    found = {}
+    for rows in recognised.rows.values():
+        for row in rows:
+            if row.layer is not None:
+                side = 'decoder' if row.left.startswith('Decoder-') else 'hidden'
+                option = f'num_{side}_layers'
+                found[option] = max(found.get(option, 0), row.layer + 1)
+    if 'num_decoder_layers' in found:
+        found.setdefault('num_hidden_layers', found['num_decoder_layers'])
+    return found
 
 
 def _shape(checkpoint, tensor, row):
@@ -142,11 +203,12 @@ def find_misfit(checkpoint, recognised, options, **keywords):
     differs = [
         f'{key}={getattr(transformer, key)} in the config, {value} by the tensors'
         for key, value in found.items()
-        if getattr(transformer, key, value) != value
+        if getattr(transformer, key, None) not in (None, value)
     ]
     _check_sizes(transformer)
-    if 'num_hidden_layers' in found:
-        transformer.num_hidden_layers = found['num_hidden_layers']
+    for key in ('num_hidden_layers', 'num_decoder_layers'):
+        if key in found:
+            setattr(transformer, key, found[key])
     with shapes_only():
         transformer.build()
     return _compare(checkpoint, transformer, tuple(differs))
@@ -164,7 +226,7 @@ def _compare(checkpoint, transformer, differs):
     missing, misshaped, used = [], [], set()
     for left, right in transformer.table(checkpoint.dialect).items():
         slot = parse_slot(left, right, checkpoint.dialect)
-        names = candidates(transformer, slot.tensor)
+        names = transformer.tensor_names(slot.tensor)
         used.update(names)
         if left not in variables:
             continue
@@ -182,4 +244,3 @@ def _compare(checkpoint, transformer, differs):
         if not IGNORED.search(name) and not ignored.search(name)
     ]
     return Misfit(differs, tuple(missing), tuple(misshaped), tuple(unused))
-

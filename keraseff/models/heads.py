@@ -52,7 +52,7 @@ def mlm(transformer, x):
     x = transformer.apply(
         x,
         Dense,
-        units=transformer.embedding_size,
+        units=transformer.embedding_channels,
         activation=get_activation(activation_name(transformer.hidden_act)),
         kernel_initializer=transformer.initializer,
         name='MLM-Dense',

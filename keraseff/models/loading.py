@@ -135,6 +135,9 @@ def _tensors(transformer, dialect, mapping, dtype):
         if slot.parts == 1 and slot.tensor in whole:
             _check_shared(slot.tensor, left, whole[slot.tensor], array)
         whole[slot.tensor] = array
+        if not transformer.tie_word_embeddings:
+            for name in transformer.alternatives.get(slot.tensor, ()):
+                whole[name] = array
     return whole
 
 
@@ -171,20 +174,15 @@ class _Plan:
         }
         for left, slot in self.table.items():
             tensor = self._find(slot.tensor)
-            self.used.update(self._candidates(slot.tensor))
+            self.used.update(transformer.tensor_names(slot.tensor))
             if left in variables:
                 self._add(left, slot, tensor, variables[left])
         self._check_tied(variables)
 
     def _find(self, right):
         """The tensor under any of the names it has gone by, or None."""
-        return next((n for n in self._candidates(right) if n in self.names), None)
-
-    def _candidates(self, right):
-        names = [*self.transformer.alternatives.get(right, ()), right]
-        for prefix in self.transformer.model_prefixes:
-            names += [n[len(prefix) :] for n in names if n.startswith(prefix)]
-        return names
+        names = self.transformer.tensor_names(right)
+        return next((name for name in names if name in self.names), None)
 
     def _add(self, left, slot, tensor, variable):
         wanted = tuple(variable.shape)
@@ -274,8 +272,8 @@ class _Plan:
             more = f'\n  and {len(wrong) - 20} more' if len(wrong) > 20 else ''
             raise CheckpointError(
                 self.source.path,
-                f'it does not fit this {type(self.transformer).__name__}; '
-                'no weight was changed.\n  '
+                f'it does not fit this {type(self.transformer).__name__}'
+                f'{self._other_family()}; no weight was changed.\n  '
                 f'{lines}{more}\n'
                 'Check the config; ignore_invalid_weights=True leaves such weights as '
                 'they are, autoresize_weights=True tiles or cuts mis-shaped ones.',
@@ -283,6 +281,11 @@ class _Plan:
         for text in wrong + [unused] * bool(extra):
             warnings.warn(f'{self.source.path}: {text}.', stacklevel=4)
 
+    def _other_family(self):
+        from keraseff.models.recognition import looks_like  # which imports this
+
+        hint = looks_like(self.source, self.transformer)
+        return f'; {hint}' if hint else ''
 
     def _ignored(self, name):
         own = self.transformer.ignored

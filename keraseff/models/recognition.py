@@ -10,11 +10,17 @@ from keraseff.models.loading import IGNORED
 from keraseff.models.loading import parse_slot
 
 # What a file of the family may do without: heads, and maps between unequal sizes.
-OPTIONAL = re.compile(r'(^|-)(Pooler|NSP|MLM|LM|Discriminator|Generator|Mapping)[-/]')
+_OPTIONAL = r'(^|-)(Pooler|NSP|MLM|LM|Discriminator|Generator|Mapping)[-/]'
+# What it has only where an option, off by default, says so.
+_SWITCHED = {
+    'attention_bias': r'Attention/\w+/bias$',
+    'mlp_bias': r'FeedForward/\w+/bias$',
+}
 # Below this share of explained tensors a file is of no family at all.
 LEAST_SCORE = 0.3
 _TITLES = {
-    'albert_unshared': 'an ALBERT (unshared)',
+    'albert_unshared': 'an ALBERT',
+    'albert_zh': 'an ALBERT of albert_zh',
     'electra': 'an ELECTRA',
     'gau_alpha': 'a GAU-α',
     'gpt2': 'a GPT-2',
@@ -26,6 +32,8 @@ _TITLES = {
 _INDEX = re.compile(r'\{i(?::(0?\d*d?))?\}')
 _DIGITS = re.compile(r'\d+')
 _MANY_DIGITS = 8
+# No family's name is longer; taking such a one apart would cost time.
+_LONGEST = 256
 
 
 class Row(NamedTuple):
@@ -60,7 +68,7 @@ class Recognised:
     names: tuple
     family: type
     score: float
-    rows: dict
+    rows: dict = dataclasses.field(repr=False)
     unexplained: tuple
     missing: int
 
@@ -81,23 +89,24 @@ def families():
     return {family: tuple(names) for family, names in found.items()}
 
 
-def recognise(checkpoint, known=None):
+def recognise(checkpoint, known=None, least=LEAST_SCORE):
     """The families that a checkpoint may be of, the likeliest first.
 
     Args:
         checkpoint: a `Checkpoint`; only its names and dialect are looked at.
         known: {class: names} instead of those in `MODELS`.
+        least: leaves out families that score less.
 
     Returns:
         A list of `Recognised`, sorted by score; equal scores mean that the names alone
         do not tell (BERT without positions, NEZHA and RoFormer in TensorFlow's names).
     """
-    names = set(checkpoint)
+    tensors = [_Tensor(name) for name in sorted(checkpoint)]
     found = []
     for family, titles in (families() if known is None else known).items():
         if checkpoint.dialect in family.names:
-            found.append(_judge(names, family, titles, checkpoint.dialect))
-    found = [each for each in found if each.score >= LEAST_SCORE]
+            found.append(_judge(tensors, family, titles, checkpoint.dialect))
+    found = [each for each in found if each.score >= least]
     return sorted(found, key=lambda each: -each.score)
 
 
@@ -132,12 +141,8 @@ def looks_like(checkpoint, transformer):
     found = recognise(checkpoint)
     if not found:
         return ''
-    names = set(checkpoint)
-    asked = (
-        _judge(names, family, (), checkpoint.dialect).score
-        if checkpoint.dialect in family.names
-        else 0.0
-    )
+    own = recognise(checkpoint, {family: ('asked',)}, least=0.0)
+    asked = own[0].score if own else 0.0
     best = likeliest(found)
     if best[0].score < 0.8 or best[0].score <= asked:
         return ''
@@ -159,17 +164,17 @@ def candidates(family, tensor):
     return names
 
 
-def _judge(names, family, titles, dialect):
+def _judge(tensors, family, titles, dialect):
     table = _table(family, dialect)
     ignored = re.compile(family.ignored) if family.ignored else None
     rows, unexplained = {}, []
-    for name in sorted(names):
-        found = table.find(name)
+    for tensor in tensors:
+        found = table.find(tensor)
         if found:
-            rows[name] = found
-        elif not IGNORED.search(name) and not (ignored and ignored.search(name)):
-            unexplained.append(name)
-    missing = table.missing(rows)
+            rows[tensor.name] = found
+        elif not tensor.leftover and not (ignored and ignored.search(tensor.name)):
+            unexplained.append(tensor.name)
+    missing = table.count_missing(rows)
     total = len(rows) + len(unexplained) + missing
     score = len(rows) / total if total else 0.0
     return Recognised(titles, family, score, rows, tuple(unexplained), missing)
@@ -180,10 +185,21 @@ def _table(family, dialect):
     return _Table(family, dialect)
 
 
+class _Tensor:
+    """A tensor's name, taken apart once for all families."""
+
+    def __init__(self, name):
+        self.name = name
+        short = len(name) <= _LONGEST
+        self.leftover = short and bool(IGNORED.search(name))
+        self.opened = list(_opened(name)) if short else []
+
+
 class _Table:
     """A family's table, looked through from the tensors' side, layers left open."""
 
     def __init__(self, family, dialect):
+        self.optional = _optional(family)
         self.lefts = set()
         self.plain = {}
         self.indexed = {}
@@ -207,17 +223,17 @@ class _Table:
         else:
             self.plain.setdefault(key, []).append(row)
 
-    def find(self, name):
+    def find(self, tensor):
         """The rows of a tensor; none where the family has no such tensor."""
-        if name in self.plain:
-            return self.plain[name]
-        for key, digits in _opened(name):
+        if tensor.name in self.plain:
+            return self.plain[tensor.name]
+        for key, digits in tensor.opened:
             form, rows = self.indexed.get(key, ('', ()))
             if rows and format(int(digits), form) == digits:
                 return [row._replace(layer=int(digits)) for row in rows]
         return []
 
-    def missing(self, rows):
+    def count_missing(self, rows):
         """How many tensors are wanted and not there, for the layers that are seen."""
         seen = {}
         for found in rows.values():
@@ -228,7 +244,7 @@ class _Table:
             layers.setdefault(left.split('\0')[0], set()).update(indices)
         count = 0
         for left in self.lefts:
-            if OPTIONAL.search(left):
+            if self.optional.search(left):
                 continue
             wanted = layers.get(left.split('\0')[0], {None})
             if '\0' in left and None in seen.get(left, ()):
@@ -237,11 +253,16 @@ class _Table:
         return count
 
 
+def _optional(family):
+    """What matches the left names that a file of the family may do without."""
+    fields = {field.name for field in dataclasses.fields(family.config_class)}
+    patterns = [pattern for key, pattern in _SWITCHED.items() if key in fields]
+    return re.compile('|'.join([_OPTIONAL, *patterns]))
+
+
 def _open(match):
     """A layer index, marked so that `expand` leaves it alone."""
     return f'\0{match.group(1) or ""}\1'
-
-
 
 
 def _opened(name):

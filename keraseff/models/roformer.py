@@ -16,6 +16,14 @@ class RoFormer(BERT):
     epsilon = 1e-7
     model_prefixes = ('roformer.',)
 
+    @classmethod
+    def variant(cls, options):
+        """`RoFormerV2` where a config has its `norm_type`."""
+        from keraseff.models.roformer_v2 import RoFormerV2  # which imports this
+
+        rms = options.get('norm_type') == 'rms_norm'
+        return RoFormerV2 if rms and cls is RoFormer else cls
+
     def refuse(self, options):
         """Values that are rotated too would be another model."""
         if options.get('rotary_value'):

@@ -105,6 +105,11 @@ class Transformer:
         self._scores = self._dense = self._p = None
         self._to_load = frozenset()
 
+    @classmethod
+    def variant(cls, options):
+        """The class that a file's options ask for, where a family has several."""
+        return cls
+
     def translate(self, options):
         """A file's options under our spellings; a family may derive one from others."""
         fields = {field.name for field in dataclasses.fields(self.config_class)}
@@ -295,6 +300,13 @@ class Transformer:
                 f'those of {", ".join(self.names)}.'
             )
         return expand(self.names[dialect], self.num_hidden_layers)
+
+    def tensor_names(self, tensor):
+        """All names that a tensor of the table goes by in files, likeliest first."""
+        names = [*self.alternatives.get(tensor, ()), tensor]
+        for prefix in self.model_prefixes:
+            names += [n[len(prefix) :] for n in names if n.startswith(prefix)]
+        return names
 
     def expect_checkpoint(self):
         """Leave what a checkpoint will overwrite at zero instead of drawing numbers."""

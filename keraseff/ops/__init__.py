@@ -14,23 +14,33 @@ from keraseff.ops.activations import swish
 from keraseff.ops.masking import masked_value
 from keraseff.ops.masking import sequence_masking
 from keraseff.ops.rotary import apply_rotary_position_embeddings
+from keraseff.ops.rotary import plain_frequencies
 from keraseff.ops.rotary import sinusoidal_embeddings
+from keraseff.ops.rotary import sinusoids
+from keraseff.ops.rotary_scaling import ROTARY_SCALINGS
+from keraseff.ops.rotary_scaling import complete_scaling
+from keraseff.ops.rotary_scaling import rotary_frequencies
 from keraseff.ops.shapes import align
 from keraseff.ops.shapes import batch_gather
 from keraseff.ops.shapes import flatten
 
 __all__ = [
+    'ROTARY_SCALINGS',
     'align',
     'apply_rotary_position_embeddings',
     'batch_gather',
+    'complete_scaling',
     'flatten',
     'gelu_erf',
     'gelu_tanh',
     'get_activation',
     'leaky_relu',
     'masked_value',
+    'plain_frequencies',
+    'rotary_frequencies',
     'sequence_masking',
     'set_gelu',
     'sinusoidal_embeddings',
+    'sinusoids',
     'swish',
 ]

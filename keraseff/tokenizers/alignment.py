@@ -30,20 +30,60 @@ def align(
     """
     stream = ''.join(word for word, _ in words)
     origins = [i for _, indices in words for i in indices]
+    chosen = places([translate.get(token, token) for token in source], tokens, ends)
+    if chosen is not None:
+        spans = _search(stream, origins, source)
+        return [spans[i] if i >= 0 else [] for i in chosen]
+    original = {new: old for old, new in translate.items()}
+    return _search(stream, origins, [original.get(t, t) for t in tokens])
+
+
+def places(
+    source: Sequence[str], tokens: Sequence[str], ends: tuple[str | None, str | None]
+) -> list[int] | None:
+    """For each token its index in `source`, -1 for the start and the end token.
+
+    None unless the tokens between those are the beginning and the end of `source`, with
+    nothing or a gap between.
+    """
     first = int(bool(tokens) and tokens[0] == ends[0])
     last = len(tokens) - int(len(tokens) > first and tokens[-1] == ends[1])
     body = list(tokens[first:last])
-    shown = [translate.get(token, token) for token in source]
+    shown = list(source)
     head = _common(shown, body)
     if head < len(body) and shown[len(shown) - len(body) :] == body:
         head = 0
     tail = _common(shown[head:][::-1], body[head:][::-1])
-    if head + tail == len(body):
-        spans = _search(stream, origins, source)
-        spans = spans[:head] + spans[len(spans) - tail :]
-        return [[]] * first + spans + [[]] * (len(tokens) - last)
-    original = {new: old for old, new in translate.items()}
-    return _search(stream, origins, [original.get(t, t) for t in tokens])
+    if head + tail != len(body):
+        return None
+    kept = [*range(head), *range(len(shown) - tail, len(shown))]
+    return [-1] * first + kept + [-1] * (len(tokens) - last)
+
+
+def pick(
+    spans: Sequence[list[int]],
+    source: Sequence[str],
+    tokens: Sequence[str],
+    ends: tuple[str | None, str | None],
+) -> list[list[int]]:
+    """The spans that belong to `tokens`, when `spans` belong to `source`.
+
+    Raises:
+        ValueError: the tokens are not those of `source`, perhaps truncated.
+    """
+    chosen = places(source, tokens, ends)
+    if chosen is None:
+        raise ValueError(
+            f'The {len(tokens)} tokens {list(tokens[:5])}… are not what `tokenize`'
+            ' gives for this text, nor a part of it; pass the text they were made of.'
+        )
+    return [spans[i] if i >= 0 else [] for i in chosen]
+
+
+def without_spaces(text: str, indices: Sequence[int]) -> list[int]:
+    """Indices of characters, less the white space at both ends unless it is all."""
+    kept = [i for i, k in enumerate(indices) if not text[k].isspace()]
+    return list(indices[kept[0] : kept[-1] + 1] if kept else indices)
 
 
 def _common(left: Sequence[str], right: Sequence[str]) -> int:

@@ -1,7 +1,5 @@
 """Every family: the contract, and its equality with the reference implementation."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from harness import assert_close
 from harness import check_family
 from harness import check_tables
 from harness import save_and_reopen
+from peers import check_against_bert4keras
 from peers import check_against_peer
 from peers import make_peer
 from peers import padded_batch
@@ -225,18 +224,7 @@ BERT4KERAS = {
 @pytest.mark.every_backend
 @pytest.mark.parametrize('case', BERT4KERAS)
 def test_outputs_equal_bert4keras(case, data_dir):
-    folder = data_dir.parent / 'peers' / 'bert4keras'
-    if not folder.is_dir():
-        pytest.skip("no outputs of bert4keras beside the real data, in '../peers'")
-    with np.load(folder / f'{case}.npz') as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    weights = {name[2:]: a for name, a in arrays.items() if name.startswith('w:')}
-    inputs = [arrays[name] for name in sorted(arrays) if name.startswith('in:')]
-    outputs = [arrays[name] for name in sorted(arrays) if name.startswith('out:')]
-    config = json.loads((folder / 'config.json').read_text())
-    model = build_transformer_model(config, weights, **BERT4KERAS[case])
-    found = model.predict(inputs, verbose=0)
-    assert_close(found if isinstance(found, list) else [found], outputs, atol=1e-5)
+    check_against_bert4keras(case, data_dir, **BERT4KERAS[case])
 
 
 @pytest.mark.every_backend

@@ -5,6 +5,7 @@ from keras.layers import Dense
 
 from keraseff.initializers import fresh
 from keraseff.layers.attention.mask import Mask
+from keraseff.layers.attention.normalizers import NORMALIZERS
 from keraseff.layers.attention.softmax import Softmax
 from keraseff.layers.base import Layer
 from keraseff.layers.normalization import LayerNormalization
@@ -25,7 +26,7 @@ def get_mechanism(mechanism, dropout=0.0, dtype=None):
     return MECHANISMS[mechanism](dropout=dropout, dtype=dtype, name='mechanism')
 
 
-MECHANISMS = {'softmax': Softmax}
+MECHANISMS = {'softmax': Softmax, **NORMALIZERS}
 
 
 class MultiHeadAttention(Layer):
@@ -94,7 +95,7 @@ class MultiHeadAttention(Layer):
         self.mechanism = get_mechanism(
             mechanism, self.attention_dropout, self.dtype_policy
         )
-        self.position = get_position(position, self.key_size)
+        self.position = get_position(position, self.key_size, heads)
         self.causal = causal
         self.return_attention_scores = return_attention_scores
         self.kernel_initializer = kernel_initializer
@@ -178,7 +179,7 @@ class MultiHeadAttention(Layer):
         k = q if k is None else k
         v = k if v is None else v
         if p is None and self.position is not None:
-            p = self.position(q)
+            p = self.position(q) if k is q else self.position(q, keys=k)
         where = Mask(padding, self.causal, dense)
         q, k = self._compared(q, k) if self.mechanism.compares else (None, None)
         v = self._split(self.v_dense(v), self.kv_heads)  # (b, n, h, d)

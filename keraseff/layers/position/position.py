@@ -1,17 +1,25 @@
 """The contract of a position: how far apart things are."""
 
+from keras import ops
+
 from keraseff.layers.base import Layer
 
 
 class Position(Layer):
     """Tells attention about distance; knows shapes only.
 
-    `call(x, position_ids=None)` makes, once for all layers that share it, the tensor
-    `p` that the three methods below receive; they keep nothing and own no weights, so
-    one `p` serves any number of attention layers.  A subclass overrides what it needs:
+    `call(x, position_ids=None, keys=None)` makes, once for all layers that share it,
+    the tensor `p` that the three methods below receive.  The positions of `x` are
+    0, 1, 2, … unless `position_ids` (1 or b, m) says otherwise; `keys` (b, n, …) is a
+    second sequence, counted from 0, whose steps `x` attends to; by default `x` itself.
+
+    The methods keep nothing and use no weights, so one `p` serves any number of
+    attention layers, each with an instance of the class of its own.  A subclass
+    overrides what it needs:
 
         rotate(q, k, p): before the product; (b, m, h, d), (b, n, h, d) -> the same.
-        bias(scores, q, p): added to the scores (b, h, m, n).
+        bias(scores, q, p): added to the scores (b, h, m, n); `q` is divided by √d
+            already, where the attention layer divides.
         mix(mixed, weights, p): added to the mixed values (b, m, h, d).
 
     `needs_scores` is true where `bias` or `mix` is used: only mechanisms that form the
@@ -19,6 +27,10 @@ class Position(Layer):
     """
 
     needs_scores = False
+
+    def compute_mask(self, x, previous_mask=None):
+        """None: positions have no padding."""
+        return None
 
     def rotate(self, q, k, p):
         """Queries and keys, turned by their positions."""
@@ -31,3 +43,25 @@ class Position(Layer):
     def mix(self, mixed, weights, p):
         """Mixed values with what distance adds to them."""
         return mixed
+
+
+def distances(x, position_ids=None, keys=None):
+    """How far each key stands behind each query: position of key - that of query.
+
+    Args:
+        x: the queries' sequence, (b, m, …); `[x, keys]` is understood as well.
+        position_ids: positions of the queries, (1 or b, m); 0, 1, 2, … by default.
+        keys: another sequence (b, n, …) counted from 0; by default `x` itself.
+
+    -> (1 or b, m, n) int32.
+    """
+    if isinstance(x, list | tuple):
+        x, keys = x
+    if position_ids is None:
+        queries = ops.arange(ops.shape(x)[1], dtype='int32')[None]
+    else:
+        queries = ops.cast(position_ids, 'int32')
+    behind = queries
+    if keys is not None:
+        behind = ops.arange(ops.shape(keys)[1], dtype='int32')[None]
+    return behind[:, None, :] - queries[:, :, None]
