@@ -25,6 +25,8 @@ setup(
         'jieba',
         'h5py',
         'safetensors',
+        'sentencepiece>=0.2.3',  # offsets in characters
+        'tokenizers>=0.20',
     ],
     extras_require={
         'jax': ['jax'],
@@ -34,7 +36,6 @@ setup(
             'jax',
             'torch==2.13.0',  # a release known to pass, rather than any
             'transformers>=4.40',
-            'tokenizers',
             'seqeval',
         ],
     },

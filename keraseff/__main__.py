@@ -16,6 +16,9 @@ def choose_backend():
 
 if __name__ == '__main__':
     choose_backend()
+    # A console that knows no Chinese shows question marks rather than an error.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors='replace')
     from keraseff.commands import main
 
     sys.exit(main())

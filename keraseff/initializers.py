@@ -7,6 +7,8 @@ import math
 import keras
 import numpy as np
 
+from keraseff import backends
+
 
 def fresh(initializer):
     """A new copy of an initializer, drawing numbers of its own.
@@ -24,7 +26,7 @@ _UNFILLED = contextvars.ContextVar('unfilled', default=False)
 
 @contextlib.contextmanager
 def unfilled(wanted=True):
-    """Within it, our `TruncatedNormal` gives zeros, for a file will overwrite them.
+    """Within it, our `TruncatedNormal` draws nothing, for a file will overwrite it.
 
     Drawing half a billion numbers takes longer than reading them.
     """
@@ -37,12 +39,12 @@ def unfilled(wanted=True):
 
 @keras.saving.register_keras_serializable(package='keraseff')
 class TruncatedNormal(keras.initializers.TruncatedNormal):
-    """Keras' TruncatedNormal, that gives zeros inside `unfilled()`."""
+    """Keras' TruncatedNormal, whose numbers are any at all inside `unfilled()`."""
 
     def __call__(self, shape, dtype=None):
         """The numbers as a tensor of that shape and dtype."""
         if _UNFILLED.get():
-            return keras.ops.zeros(shape, dtype=dtype)
+            return backends.empty(shape, dtype=dtype)
         return super().__call__(shape, dtype=dtype)
 
 

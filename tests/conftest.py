@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,3 +51,31 @@ def _seeds():
 def rng():
     """A numpy generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope='session')
+def bert4keras_python(request):
+    """A Python that has bert4keras 0.11.5, for tests marked `live_peer`.
+
+    `KERASEFF_BERT4KERAS` names one; else `-m live_peer` makes an environment of its own
+    in pytest's cache, once.  Other runs skip, and so does one that cannot install it.
+    """
+    given = os.environ.get('KERASEFF_BERT4KERAS')
+    if given:
+        return given
+    if 'live_peer' not in request.config.getoption('markexpr', ''):
+        pytest.skip('bert4keras itself runs with `-m live_peer`')
+    folder = request.config.cache.mkdir('bert4keras')
+    python = folder / 'bin' / 'python'
+    done = folder / 'installed'
+    if not done.exists():
+        try:
+            subprocess.run([sys.executable, '-m', 'venv', folder], check=True)
+            pip = [python, '-m', 'pip', 'install', '--quiet']
+            keras2 = ['tensorflow-cpu==2.21.*', 'tf-keras==2.21.0', 'six', 'setuptools']
+            subprocess.run([*pip, *keras2], check=True)
+            subprocess.run([*pip, '--no-deps', 'bert4keras==0.11.5'], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f'bert4keras cannot be installed: {error}')
+        done.touch()
+    return str(python)

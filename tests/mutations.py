@@ -1,8 +1,8 @@
 """Checkpoints of every kind, and ways to damage them that get past their checksums.
 
 `MAKERS[kind](folder)` writes a small file; `DAMAGES[kind](data, random)` gives the
-bytes of a damaged one. Bits are flipped anywhere, and also inside the parts that checksums
-protect, with the checksums made right again.
+bytes of a damaged one. Bits are flipped anywhere, and also inside the parts that
+checksums protect, with the checksums made right again.
 """
 
 import io
@@ -248,11 +248,12 @@ DAMAGES = {
 
 def central_directory(entries, data):
     """A zip archive whose members (name, offset, size, crc) lie wherever it is said."""
-    directory = b''
+    parts = []
     for name, offset, size, crc in entries:
         fields = (0x02014B50, 20, 20, 0, 0, 0, 0, crc, size, size, len(name))
-        directory += struct.pack('<IHHHHHHIIIH', *fields)
-        directory += struct.pack('<HHHHII', 0, 0, 0, 0, 0, offset) + name
+        parts.append(struct.pack('<IHHHHHHIIIH', *fields))
+        parts.append(struct.pack('<HHHHII', 0, 0, 0, 0, 0, offset) + name)
+    directory = b''.join(parts)
     end = (0x06054B50, 0, 0, len(entries), len(entries), len(directory), len(data), 0)
     return data + directory + struct.pack('<IHHHHIIH', *end)
 

@@ -1,6 +1,8 @@
 """Random models of transformers, and what ours must have in common with them."""
 
 import json
+import os
+import subprocess
 
 import keras
 import numpy as np
@@ -164,11 +166,50 @@ def check_against_bert4keras(case, data_dir, atol=1e-5, change=None, **options):
         pytest.skip("no outputs of bert4keras beside the real data, in '../peers'")
     with np.load(folder / f'{case}.npz') as stored:
         arrays = {name: stored[name] for name in stored.files}
+    config = json.loads((folder / 'config.json').read_text())
+    check_arrays(arrays, config, atol, change, **options)
+
+
+def check_arrays(arrays, config, atol=1e-5, change=None, **options):
+    """Ours gives the outputs in `arrays` ('w:…', 'in:…', 'out:…') for its inputs."""
     weights = {name[2:]: a for name, a in arrays.items() if name.startswith('w:')}
     inputs = [arrays[name] for name in sorted(arrays) if name.startswith('in:')]
     outputs = [arrays[name] for name in sorted(arrays) if name.startswith('out:')]
-    config = json.loads((folder / 'config.json').read_text())
     model = build_transformer_model(config, weights, **options)
     found = model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
     found = found if isinstance(found, list) else [found]
-    assert_close(change(found) if change else found, outputs, atol=atol)
+    found = change(found) if change else found
+    assert_close(found, outputs, atol=atol)
+    for x, y in zip(found, outputs, strict=True):
+        scale = np.abs(y).max()  # a softmax makes everything small
+        assert_close(x / scale, y / scale, atol=10 * atol, rtol=0)
+
+
+def run_bert4keras(python, data_dir, folder, model, config, **options):
+    """What bert4keras itself makes of a random model: {'w:…', 'in:…', 'out:…'} arrays.
+
+    Args:
+        python: the fixture `bert4keras_python`.
+        data_dir: the fixture; the script that runs it lies beside the real data.
+        folder: where to write.
+        model: its name there.
+        config: a dict of options by its spellings.
+        options: other options of the script, such as `application='lm'`, and `kwargs`,
+            a dict of further arguments of its `build_transformer_model`.
+    """
+    script = data_dir.parent / 'peers' / 'run_bert4keras.py'
+    if not script.is_file():
+        pytest.skip("no run_bert4keras.py beside the real data, in '../peers'")
+    file, out = folder / 'config.json', folder / 'out.npz'
+    file.write_text(json.dumps(config))
+    options['kwargs'] = json.dumps(options.get('kwargs', {}))
+    arguments = {'config': file, 'model': model, 'out': out, 'seq': 18, 'batch': 3}
+    arguments |= {'dropout': 0, 'task': 'none', 'steps': 1, 'warmup': 0} | options
+    command = [python, script]
+    for name, value in arguments.items():
+        command += [f'--{name.replace("_", "-")}', str(value)]
+    environment = {'PATH': os.environ.get('PATH', '')}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(out) as stored:
+        return {name: stored[name] for name in stored.files}

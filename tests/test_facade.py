@@ -11,7 +11,7 @@ PATHS = {
         'ConditionalRandomField', 'EfficientGlobalPointer', 'GlobalPointer',
         'LayerNormalization', 'Loss',
     ],
-    'tokenizers': ['Tokenizer', 'load_vocab'],
+    'tokenizers': ['SpTokenizer', 'Tokenizer', 'load_vocab', 'save_vocab'],
     'snippets': [
         'DataGenerator', 'ViterbiDecoder', 'open', 'sequence_padding', 'to_array',
         'parallel_apply', 'parallel_apply_generator', 'text_segmentate',
@@ -73,9 +73,7 @@ def test_old_backend_functions(rng):
     assert drawn.min() >= 2
     assert abs(drawn.mean() - 2.5) < 0.05
     assert abs(to_numpy(K.random_binomial((4000,), 0.3, seed=1)).mean() - 0.3) < 0.05
-    with pytest.raises(
-        AttributeError, match='gone in Keras 3: override train_step'
-    ):
+    with pytest.raises(AttributeError, match='gone in Keras 3: override train_step'):
         K.gradients  # noqa: B018
     with pytest.raises(AttributeError, match='unknown'):
         K.no_such_thing  # noqa: B018

@@ -11,6 +11,21 @@ def compiles_scan():
     return keras.config.backend() != 'tensorflow'
 
 
+def empty(shape, dtype=None):
+    """A tensor of any content, for numbers that are overwritten.
+
+    Args:
+        shape: a tuple.
+        dtype: its name; Keras' floatx by default.
+    """
+    if keras.config.backend() == 'tensorflow':
+        from keraseff.backends import tensorflow
+
+        # Keras' own gives zeros, which take memory at once.
+        return tensorflow.empty(shape, dtype or keras.config.floatx())
+    return keras.ops.empty(shape, dtype=dtype)
+
+
 def fill(variable, array):
     """Give a Keras variable the numbers of an array, with no more copies than needed.
 
@@ -26,4 +41,4 @@ def fill(variable, array):
         variable.assign(array)
 
 
-__all__ = ['compiles_scan', 'fill']
+__all__ = ['compiles_scan', 'empty', 'fill']

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,7 +72,8 @@ def write_safetensors(
     shards = _shards(described, limit)
     index = path.with_name(f'{path.name}.index.json')
     if len(shards) == 1:
-        _write_file(path, tensors, described, notes)
+        with replacing(path) as file:
+            _write_file(file, tensors, described, notes)
         # An index of before would speak for other files.
         index.unlink(missing_ok=True)
         return
@@ -79,8 +81,11 @@ def write_safetensors(
         path.with_name(f'{path.stem}-{k:05d}-of-{len(shards):05d}{path.suffix}')
         for k in range(1, len(shards) + 1)
     ]
-    for file, shard in zip(files, shards, strict=True):
-        _write_file(file, tensors, {name: described[name] for name in shard}, notes)
+    # None of them takes its name before all are written.
+    with ExitStack() as stack:
+        for name, shard in zip(files, shards, strict=True):
+            file = stack.enter_context(replacing(name))
+            _write_file(file, tensors, {each: described[each] for each in shard}, notes)
     _write_index(index, files, shards, described)
     path.unlink(missing_ok=True)
 
@@ -107,7 +112,8 @@ def _describe(
         shape, kind = array.shape, array.dtype
     if dtype is not None and is_float(kind):
         kind = value_dtype(dtype)
-    if kind.name not in _CODES or name == '__metadata__':
+    unsayable = any('\ud800' <= letter <= '\udfff' for letter in name)
+    if kind.name not in _CODES or name == '__metadata__' or unsayable:
         raise CheckpointError(
             path, f'{name!r:.160} of dtype {kind} cannot be written in this format.'
         )
@@ -140,7 +146,7 @@ def _shards(described: Described, limit: int | None) -> list[list[str]]:
 
 
 def _write_file(
-    path: Path,
+    file: BinaryIO,
     tensors: Mapping[str, np.ndarray],
     described: Described,
     notes: dict[str, str],
@@ -160,10 +166,9 @@ def _write_file(
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(',', ':')).encode()
     text += b' ' * (-len(text) % 8)
-    with replacing(path) as file:
-        file.write(len(text).to_bytes(8, 'little') + text)
-        for name in names:
-            _write_array(file, np.asarray(tensors[name]), described[name][1])
+    file.write(len(text).to_bytes(8, 'little') + text)
+    for name in names:
+        _write_array(file, np.asarray(tensors[name]), described[name][1])
 
 
 def _write_array(file: BinaryIO, array: np.ndarray, dtype: np.dtype) -> None:

@@ -22,36 +22,33 @@ VOCABULARIES = (
     'tokenizer.model',
     'chat_template.jinja',
 )
-# Family: model_type and the start of class names in transformers.
+# Family: model_type, class in transformers; {} stands for what follows from the heads.
 _TYPES = {
-    'albert': ('albert', 'Albert'),
-    'bert': ('bert', 'Bert'),
-    'electra': ('electra', 'Electra'),
-    'gpt': ('openai-gpt', 'OpenAIGPT'),
-    'gpt2': ('gpt2', 'GPT2'),
-    'llama': ('llama', 'Llama'),
-    'mt5.1.1': ('mt5', 'MT5'),
-    'mt5.1.1_encoder': ('mt5', 'MT5'),
-    'nezha': ('nezha', 'Nezha'),
-    'qwen2': ('qwen2', 'Qwen2'),
-    'qwen3': ('qwen3', 'Qwen3'),
-    'roberta': ('bert', 'Bert'),
-    'roformer': ('roformer', 'RoFormer'),
-    't5': ('t5', 'T5'),
-    't5.1.0': ('t5', 'T5'),
-    't5.1.1': ('t5', 'T5'),
-    't5.1.1_encoder': ('t5', 'T5'),
-    't5_encoder': ('t5', 'T5'),
+    'albert': ('albert', 'Albert{}'),
+    'bert': ('bert', 'Bert{}'),
+    'electra': ('electra', 'Electra{}'),
+    'gpt': ('openai-gpt', 'OpenAIGPTLMHeadModel'),
+    'gpt2': ('gpt2', 'GPT2LMHeadModel'),
+    'llama': ('llama', 'LlamaForCausalLM'),
+    'mistral': ('mistral', 'MistralForCausalLM'),
+    'mt5': ('mt5', 'MT5ForConditionalGeneration'),
+    'mt5.1.1': ('mt5', 'MT5ForConditionalGeneration'),
+    'mt5.1.1_encoder': ('mt5', 'MT5EncoderModel'),
+    'nezha': ('nezha', 'Nezha{}'),
+    'openai-gpt': ('openai-gpt', 'OpenAIGPTLMHeadModel'),
+    'qwen2': ('qwen2', 'Qwen2ForCausalLM'),
+    'qwen3': ('qwen3', 'Qwen3ForCausalLM'),
+    'roberta': ('bert', 'Bert{}'),
+    'roformer': ('roformer', 'RoFormer{}'),
+    't5': ('t5', 'T5ForConditionalGeneration'),
+    't5.1.0': ('t5', 'T5ForConditionalGeneration'),
+    't5.1.0_encoder': ('t5', 'T5EncoderModel'),
+    't5.1.1': ('t5', 'T5ForConditionalGeneration'),
+    't5.1.1_encoder': ('t5', 'T5EncoderModel'),
+    't5_encoder': ('t5', 'T5EncoderModel'),
 }
-_LANGUAGE_MODELS = {
-    'openai-gpt': 'LMHeadModel',
-    'gpt2': 'LMHeadModel',
-    'llama': 'ForCausalLM',
-    'qwen2': 'ForCausalLM',
-    'qwen3': 'ForCausalLM',
-    't5': 'ForConditionalGeneration',
-    'mt5': 'ForConditionalGeneration',
-}
+# Those of which transformers has one class for both heads.
+_BOTH_HEADS = 'albert', 'bert', 'nezha'
 # Our spellings, and those that every other reader of a config expects.
 _SPELLINGS = {
     'max_position': 'max_position_embeddings',
@@ -105,17 +102,18 @@ def transformers_config(config, recognised, dtype=None):
 
     Args:
         config: a dict, as in the file.
-        recognised: the family.
+        recognised: the family, or None.
         dtype: of the tensors, if they were cast.
     """
-    result = {_SPELLINGS.get(key, key): value for key, value in config.items()}
-    result |= {key: config[key] for key in config if key in _SPELLINGS.values()}
+    result = dict(config)
+    if recognised is not None and 'model_type' not in config:
+        result = _respelled(config, recognised.family)
     kind, start = _TYPES.get(recognised.name if recognised else '', (None, None))
     if kind is not None:
         result.setdefault('model_type', kind)
         if result['model_type'] == kind:
-            end = _LANGUAGE_MODELS.get(kind) or _architecture(heads_in(recognised))
-            result.setdefault('architectures', [start + end])
+            name = start.format(_ending(kind, heads_in(recognised)))
+            result.setdefault('architectures', [name])
     if dtype is not None:
         for key in ('torch_dtype', 'dtype'):
             if key in result:
@@ -123,9 +121,16 @@ def transformers_config(config, recognised, dtype=None):
     return result
 
 
-def _architecture(heads):
-    if 'with_nsp' in heads and 'with_mlm' in heads:
-        return 'ForPreTraining'
-    if 'with_discriminator' in heads:
+def _respelled(config, family):
+    """Our spellings replaced by those of the family's own configs."""
+    theirs = {ours: key for key, ours in reversed(family.aliases.items())}
+    theirs = _SPELLINGS | theirs
+    result = {theirs.get(key, key): value for key, value in config.items()}
+    return result | {key: config[key] for key in config if key in theirs.values()}
+
+
+def _ending(kind, heads):
+    both = 'with_nsp' in heads and 'with_mlm' in heads
+    if 'with_discriminator' in heads or (both and kind in _BOTH_HEADS):
         return 'ForPreTraining'
     return 'ForMaskedLM' if 'with_mlm' in heads else 'Model'

@@ -2,9 +2,11 @@
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 from keraseff.checkpoints import Checkpoint
+from keraseff.checkpoints import open_checkpoint
 from keraseff.checkpoints import write_safetensors
 from keraseff.checkpoints import write_tensorflow
 from keraseff.checkpoints.base import DIALECTS
@@ -31,7 +33,7 @@ DST decides what is written:
   anything else      a folder: model.safetensors, or with --dialect tensorflow
                      bert_model.ckpt; its config and vocabulary go along"""
 EPILOG = """\
-exit code: 0 written, 2 a file cannot be read or written; then nothing has changed
+exit code: 0 written, 2 a file cannot be read or written; then none has changed
 
 examples:
   python -m keraseff convert chinese_L-12_H-768_A-12 out/bert-base-chinese
@@ -96,7 +98,7 @@ def run(options):
     subject.checkpoint.check_complete()
     tensors, transformer = rename(subject, target.dialect, options.drop)
     companions = plan_companions(subject, target, transformer, options.dtype)
-    _check_free(subject.checkpoint, target, companions, options.force)
+    before = _check_free(subject.checkpoint, target, companions, options.force)
     progress = Progress(_size(tensors), 'converting')
     try:
         watched = _watched(tensors, options.dtype, progress)
@@ -105,6 +107,8 @@ def run(options):
         progress.close()
     for companion in companions:
         companion.write()
+    for path in set(before) - set(written_files(target)):
+        path.unlink(missing_ok=True)
     if not options.quiet:
         print(_summary(subject, target, tensors, companions))
     return 0
@@ -147,7 +151,7 @@ def rename(subject, dialect, drop):
 
     source, chosen = subject.checkpoint, subject.chosen
     if dialect == source.dialect:
-        return source, None
+        return _copied(source, drop), None
     if chosen is None or not chosen.rows:
         raise ValueError(
             f'{source.path}: its tensors are of no family that keraseff knows, so they '
@@ -157,23 +161,60 @@ def rename(subject, dialect, drop):
     options = subject.options or guess_options(source, chosen)
     transformer = chosen.family(options)
     tensors, lost = convert_names(source, transformer, dialect)
-    if lost and not drop:
-        some = ', '.join(lost[:5]) + (f' and {len(lost) - 5} more' * (len(lost) > 5))
-        raise ValueError(
-            f'{source.path}: these tensors have no name in {dialect}: {some}. Pass '
-            '--drop to leave them out.'
-        )
+    if not drop:
+        _refuse_loss(source, lost, f'have no name in {dialect}')
     return tensors, transformer
 
 
-def _check_free(source, target, companions, force):
-    """Refuse to write over what is there, and always over what is being read."""
-    if target.safetensors:
-        taken = shard_files(target.path)
-    else:
+def _copied(source, drop):
+    """A checkpoint without what is no array of numbers: TensorFlow's strings."""
+    from keraseff.models.loading import IGNORED
+
+    odd = [name for name in source if source.dtype(name).hasobject]
+    if not drop:
+        lost = [name for name in odd if not IGNORED.search(name)]
+        _refuse_loss(source, lost, 'are of a kind that cannot be written')
+    kept = {
+        name: Stored(
+            source.shape(name), source.dtype(name), partial(_get, source, name)
+        )
+        for name in source
+        if name not in set(odd)
+    }
+    return Checkpoint(source.path, source.dialect, kept)
+
+
+def _get(source, name):
+    return source[name].view()
+
+
+def _refuse_loss(source, lost, why):
+    if lost:
+        some = ', '.join(lost[:5]) + (f' and {len(lost) - 5} more' * (len(lost) > 5))
+        raise ValueError(
+            f'{source.path}: these tensors {why}: {some}. Pass --drop to leave them '
+            'out.'
+        )
+
+
+def written_files(target):
+    """The files of weights that there are under a target's name."""
+    if not target.safetensors:
         files = [f'{target.path}.index', f'{target.path}.data-00000-of-00001']
-        taken = [Path(file) for file in files if Path(file).exists()]
-    taken += [item.path for item in companions if item.path.exists()]
+        return [Path(file) for file in files if Path(file).exists()]
+    index = target.path.with_name(f'{target.path.name}.index.json')
+    if not index.is_file():
+        return [path for path in (target.path,) if path.exists()]
+    return open_checkpoint(index).files()
+
+
+def _check_free(source, target, companions, force):
+    """Refuse to write over what is there, and always over what is being read.
+
+    Returns the files of weights that will be replaced.
+    """
+    weights = shard_files(target.path) if target.safetensors else written_files(target)
+    taken = weights + [item.path for item in companions if item.path.exists()]
     reading = {file.resolve() for file in source.files()}
     for path in taken:
         if path.resolve() in reading:
@@ -182,6 +223,7 @@ def _check_free(source, target, companions, force):
             )
     if taken and not force:
         raise ValueError(f'{taken[0]} exists already; pass --force to overwrite it.')
+    return weights
 
 
 def _size(tensors):
@@ -220,11 +262,7 @@ def _write(tensors, target, max_shard_size):
 
 
 def _summary(subject, target, tensors, companions):
-    if target.safetensors:
-        written = shard_files(target.path)
-    else:
-        written = [Path(f'{target.path}.index')]
-        written += [Path(f'{target.path}.data-00000-of-00001')]
+    written = written_files(target)
     size = human_size(sum(path.stat().st_size for path in written))
     names = [path.name for path in written] + [item.path.name for item in companions]
     shown = ', '.join(names[:6]) + (f' and {len(names) - 6} more' * (len(names) > 6))

@@ -35,6 +35,7 @@ _KINDS = {
     'TorchCheckpoint': 'PyTorch (torch.save)',
     'KerasH5Checkpoint': 'Keras HDF5 of transformers',
 }
+_TIED = 'tie_word_embeddings=True'
 _REQUIRED = 'num_hidden_layers', 'num_attention_heads', 'hidden_act'
 _SHOWN = 12
 
@@ -63,7 +64,7 @@ def run(options):
     report['seconds'] = round(time.perf_counter() - began, 2)
     report.pop('subject')
     if options.json:
-        print(json.dumps(report, ensure_ascii=False, indent=2, default=str))
+        print(json.dumps(report, indent=2, default=str))
     else:
         print('\n'.join(_lines(report)))
     return 0 if report['fits'] else 1
@@ -98,7 +99,7 @@ def make_report(path, model=None, config=None):
     }
     report |= _judge(subject)
     better = looks_like(checkpoint, chosen.family) if chosen else ''
-    report['hint'] = better
+    report['hint'] = better or report.get('hint', '')
     return report
 
 
@@ -152,6 +153,7 @@ def _judge(subject):
     """Whether it fits, and what does not."""
     from keraseff.models.fitting import find_misfit
     from keraseff.models.fitting import guess_options
+    from keraseff.models.loading import OUTPUT_MATRICES
 
     chosen = subject.chosen
     if chosen is None:
@@ -179,6 +181,8 @@ def _judge(subject):
         }
     problems = [*misfit.differs]
     problems += [f'missing: {text}' for text in misfit.missing]
+    untied = [text for text in misfit.missing if text.endswith(OUTPUT_MATRICES)]
+    hint = f'pass {_TIED} for files without an output matrix' if untied else ''
     problems += [f'mis-shaped: {text}' for text in misfit.misshaped]
     try:
         subject.checkpoint.check_complete()
@@ -188,6 +192,7 @@ def _judge(subject):
         'fits': not problems,
         'problems': problems,
         'unused': list(misfit.unused),
+        'hint': hint,
     }
 
 

@@ -189,6 +189,8 @@ def read_config(config):
         raise ValueError(
             f'{path}:{error.lineno}: not valid JSON: {error.msg}.'
         ) from None
+    except (ValueError, RecursionError) as error:  # endless numbers, endless nesting
+        raise ValueError(f'{path}: not acceptable JSON: {error}.') from None
     if not isinstance(options, dict):
         raise ValueError(
             f'{path}: expected a JSON object, got a {type(options).__name__}.'

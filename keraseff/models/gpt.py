@@ -69,6 +69,7 @@ class GPT(BERT):
     causal = True
     epsilon = 1e-5
     heads = ('lm',)
+    reads_padding = True
     config_class = GPTConfig
     aliases = {
         'n_embd': 'hidden_size',

@@ -117,6 +117,7 @@ class LLaMA(BERT):
     norm_options = {'zero_mean': False, 'offset': False}
     epsilon = 1e-6
     heads = ('lm',)
+    reads_padding = True
     config_class = LLaMAConfig
     aliases = {
         'head_dim': 'attention_head_size',

@@ -128,9 +128,7 @@ def _tensors(transformer, dialect, mapping, dtype):
         array = np.asarray(ops.convert_to_numpy(variables[left]), dtype)
         if slot.parts > 1:
             parts.setdefault(slot.tensor, {})[slot.part] = array
-            array = np.concatenate(
-                [parts[slot.tensor][k] for k in sorted(parts[slot.tensor])], axis=-1
-            )
+            array = _joined(slot, parts[slot.tensor])
         array = array.T if slot.turned else array
         if slot.parts == 1 and slot.tensor in whole:
             _check_shared(slot.tensor, left, whole[slot.tensor], array)
@@ -139,6 +137,16 @@ def _tensors(transformer, dialect, mapping, dtype):
             for name in transformer.alternatives.get(slot.tensor, ()):
                 whole[name] = array
     return whole
+
+
+def _joined(slot, parts):
+    arrays = [parts[k] for k in sorted(parts)]
+    if len({array.shape for array in arrays}) > 1:
+        raise ValueError(
+            f'{slot.tensor} has {slot.parts} equal parts in such files, but here they '
+            f'are {[array.shape for array in arrays]}; use a TensorFlow checkpoint.'
+        )
+    return np.concatenate(arrays, axis=-1)
 
 
 def _check_shared(tensor, left, first, second):

@@ -10,7 +10,7 @@ from keraseff.models.loading import IGNORED
 from keraseff.models.loading import parse_slot
 
 # What a file of the family may do without: heads, and maps between unequal sizes.
-_OPTIONAL = r'(^|-)(Pooler|NSP|MLM|LM|Discriminator|Generator|Mapping)[-/]'
+_OPTIONAL = re.compile(r'(^|-)(Pooler|NSP|MLM|LM|Discriminator|Generator|Mapping)[-/]')
 # What it has only where an option, off by default, says so.
 _SWITCHED = {
     'attention_bias': r'Attention/\w+/bias$',
@@ -26,8 +26,14 @@ _TITLES = {
     'gpt2': 'a GPT-2',
     'gpt2_ml': 'a GPT2-ML',
     'llama': 'a LLaMA',
+    'mt5': 'an mT5',
+    'mt5.1.1_decoder': 'an mT5 decoder',
+    'mt5.1.1_encoder': 'an mT5 encoder',
     'roformer': 'a RoFormer',
     'roformer_v2': 'a RoFormerV2',
+    't5.1.1': 'a T5.1.1',
+    't5.1.1_decoder': 'a T5.1.1 decoder',
+    't5.1.1_encoder': 'a T5.1.1 encoder',
 }
 _INDEX = re.compile(r'\{i(?::(0?\d*d?))?\}')
 _DIGITS = re.compile(r'\d+')
@@ -199,7 +205,7 @@ class _Table:
     """A family's table, looked through from the tensors' side, layers left open."""
 
     def __init__(self, family, dialect):
-        self.optional = _optional(family)
+        self.switches = _switches(family)
         self.lefts = set()
         self.plain = {}
         self.indexed = {}
@@ -242,9 +248,10 @@ class _Table:
         layers = {}
         for left, indices in seen.items():
             layers.setdefault(left.split('\0')[0], set()).update(indices)
+        off = [p for p in self.switches if not any(p.search(left) for left in seen)]
         count = 0
         for left in self.lefts:
-            if self.optional.search(left):
+            if any(pattern.search(left) for pattern in (_OPTIONAL, *off)):
                 continue
             wanted = layers.get(left.split('\0')[0], {None})
             if '\0' in left and None in seen.get(left, ()):
@@ -253,11 +260,10 @@ class _Table:
         return count
 
 
-def _optional(family):
-    """What matches the left names that a file of the family may do without."""
+def _switches(family):
+    """Patterns of left names that a file of the family has all of, or none."""
     fields = {field.name for field in dataclasses.fields(family.config_class)}
-    patterns = [pattern for key, pattern in _SWITCHED.items() if key in fields]
-    return re.compile('|'.join([_OPTIONAL, *patterns]))
+    return [re.compile(pattern) for key, pattern in _SWITCHED.items() if key in fields]
 
 
 def _open(match):

@@ -73,6 +73,9 @@ class T5_1_1_Decoder(T5_Decoder):
 class T5_1_1(T5):
     """T5 with gated networks and an output matrix of its own.
 
+    It was trained with the tanh form of GELU, which bert4keras' configs call 'gelu':
+    pass `hidden_act=['gelu_tanh', 'linear']` with them, or call `set_gelu('tanh')`.
+
     https://arxiv.org/abs/2002.05202
     """
 
@@ -96,6 +99,10 @@ class MT5_Decoder(T5_1_1_Decoder):
 
 class MT5(T5_1_1):
     """The multilingual T5.1.1; also T5-PEGASUS, which has BERT's vocabulary.
+
+    Since its version 5, transformers writes `"tie_word_embeddings": true` into every
+    mT5's config and decides by the weights; such a model is taken as untied here.  If
+    it is not, its file has no `lm_head.weight`: pass `tie_word_embeddings=True`.
 
     https://arxiv.org/abs/2010.11934
     """

@@ -53,6 +53,7 @@ class T5Part(Transformer):
     use_bias = False
     epsilon = 1e-6
     heads = ('lm',)
+    reads_padding = True
     config_class = T5Config
     aliases = T5_ALIASES
     defaults = {'hidden_act': 'relu'}
@@ -205,10 +206,18 @@ class T5_Decoder(T5Part):
     applications = ('encoder', 'lm')
     causal = True
 
+    def build(self):
+        """Lay the graph and make `model`."""
+        super().build()
+        # Keras would warn that the context's mask ends in the model, as it should; so
+        # long as the tokens have a mask, it is theirs that the output has.
+        self.model.supports_masking = self.pad_token_id is not None
+
     def get_inputs(self):
         """Input-Context and Decoder-Input-Token."""
         context = self.apply(
             shape=(self.sequence_length, self.hidden_size),
+            dtype='float32',
             layer=Input,
             name='Input-Context',
         )

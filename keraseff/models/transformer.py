@@ -42,6 +42,8 @@ class Transformer:
             `MultiHeadAttention`.
         use_bias, epsilon, mlm_epsilon: of all layers.
         heads: which of pool, nsp, mlm, lm it may bear.
+        reads_padding: believe a file's pad_token_id.  Files of Chinese BERTs often say 1
+            where their vocabulary has [PAD] at 0, as bert4keras takes it.
         config_class, aliases, defaults: its options, other spellings of them, and what
             it assumes where a file says nothing.
         names: its checkpoint tables, `model_prefixes`: what may be missing before a
@@ -66,6 +68,7 @@ class Transformer:
     epsilon = 1e-12
     mlm_epsilon = 1e-12
     heads = ('pool', 'nsp', 'mlm')
+    reads_padding = False
     config_class = Config
     aliases = {}
     defaults = {}
@@ -114,6 +117,8 @@ class Transformer:
         """A file's options under our spellings; a family may derive one from others."""
         fields = {field.name for field in dataclasses.fields(self.config_class)}
         options = renamed(options, self.aliases, fields)
+        if not self.reads_padding:
+            options.pop('pad_token_id', None)
         return {key: value for key, value in options.items() if value is not None}
 
     def refuse(self, options):
@@ -274,7 +279,9 @@ class Transformer:
             self.layers[name] = layer(**{**kwargs, 'name': name})
         if inputs is None:
             return self.layers[name]
-        with unfilled(kwargs['name'] in self._to_load):
+        # Not a conditional normalisation: no file has what it makes of the condition.
+        given = 'hidden_initializer' not in kwargs and kwargs['name'] in self._to_load
+        with unfilled(given):
             return self.layers[name](inputs, **(arguments or {}))
 
     def prefixed(self, name):
@@ -309,7 +316,7 @@ class Transformer:
         return names
 
     def expect_checkpoint(self):
-        """Leave what a checkpoint will overwrite at zero instead of drawing numbers."""
+        """Draw no numbers for what a checkpoint will overwrite."""
         if self.ignore_invalid_weights:
             return
         lefts = (left for dialect in self.names for left in self.table(dialect))

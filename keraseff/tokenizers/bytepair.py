@@ -27,7 +27,7 @@ def read_byte_pairs(vocab: Path, merges: Path, settings: Settings) -> Any:
         ValueError: the files are damaged, or belong to a family with rules of its own.
     """
     import_tokenizers()
-    family = settings.kind or settings.model_type
+    family = settings.family
     end_token = '<|endoftext|>'
     if family in _GPT2:
         settings.default(bos_token=end_token, eos_token=end_token, unk_token=end_token)
@@ -50,6 +50,23 @@ def read_byte_pairs(vocab: Path, merges: Path, settings: Settings) -> Any:
             f'{os.fspath(vocab)!r} and {os.fspath(merges)!r} are no byte-pair encoding'
             f' ({error}); fetch them again.'
         ) from error
+
+
+def heed_prefix_space(pipeline: Any, settings: Settings) -> None:
+    """Lets `add_prefix_space` of the settings go before that of a tokenizer.json.
+
+    Only for GPT-2's and Qwen's classes; others leave it to the file.
+    """
+    wanted = settings.options.get('add_prefix_space')
+    if not isinstance(wanted, bool) or settings.kind not in (_GPT2[1], _QWEN[0]):
+        return
+    rust = import_tokenizers().pre_tokenizers
+    split = pipeline.pre_tokenizer
+    parts = list(split) if isinstance(split, rust.Sequence) else [split]
+    for part in parts:
+        if isinstance(part, rust.ByteLevel):
+            part.add_prefix_space = wanted
+    pipeline.pre_tokenizer = rust.Sequence(parts) if len(parts) > 1 else parts[0]
 
 
 def _gpt2(vocab: str, merges: str, settings: Settings) -> Any:

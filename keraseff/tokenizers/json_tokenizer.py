@@ -32,7 +32,8 @@ class JsonTokenizer(TokenizerBase):
     for LLaMA-3, 'S*E*E' what it does for the others.
 
     Args:
-        source: the path of the file, or a `tokenizers.Tokenizer`.
+        source: the path of the file, or a `tokenizers.Tokenizer`, whose own padding
+            and truncation are switched off.
         special_tokens: {'pad_token': '<pad>', 'eos_token': …}: names as in
             `tokenizer_config.json`. They must be in the vocabulary; `load_tokenizer`
             reads them from the directory.
@@ -263,9 +264,13 @@ def _around(state: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         for piece in state['single']:
             if 'Sequence' in piece:
                 side = behind
-            else:
-                known = state['special_tokens'][piece['SpecialToken']['id']]
-                side += known['tokens']
+                continue
+            name = piece['SpecialToken']['id']
+            if name not in state['special_tokens']:
+                raise ValueError(
+                    f'The template uses {name!r}, which it does not define.'
+                )
+            side += state['special_tokens'][name]['tokens']
         return before, behind
     if kind == 'Sequence':
         before, behind = [], []

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from keraseff.tokenizers.added_tokens import add_tokens
+from keraseff.tokenizers.added_tokens import further_pieces
 from keraseff.tokenizers.base import TokenizerBase
+from keraseff.tokenizers.bytepair import heed_prefix_space
 from keraseff.tokenizers.bytepair import read_byte_pairs
 from keraseff.tokenizers.jieba_words import cpm_words
 from keraseff.tokenizers.json_tokenizer import JsonTokenizer
@@ -20,7 +22,9 @@ from keraseff.tokenizers.wordpiece_files import load_wordpiece_pipeline
 
 _T5 = 'T5Tokenizer', 'MT5Tokenizer', 't5', 'mt5', 'umt5'
 _CPM = ('CpmTokenizer',)
+_LLAMA = 'LlamaTokenizer', 'llama'
 _ALBERT = 'AlbertTokenizer', 'albert'
+Loader = Callable[[Path, Settings, dict[str, Any]], TokenizerBase]
 
 
 def load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> TokenizerBase:
@@ -36,9 +40,11 @@ def load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> TokenizerBase
     `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and the
     `model_type` of `config.json` are heeded, so the ids equal those of transformers'
     `AutoTokenizer`; without them a `vocab.txt` is one of small letters, as there, and
-    a `.model` puts [CLS] and [SEP] around a text if it has them. A RoFormer's words
-    are cut by jieba. `Tokenizer` takes '[MASK]' in a text for characters, unless
-    `match_special=True`; `JsonTokenizer` finds special tokens in texts, unless
+    a `.model` puts [CLS] and [SEP] around a text if it has them. Where transformers'
+    copy of SentencePiece differs from SentencePiece (ALBERT's commas, spaces in front
+    of LLaMA-2's texts), the latter counts. A RoFormer's words are cut by jieba.
+    `Tokenizer` and `SpTokenizer` take '[MASK]' in a text for characters, the first
+    unless `match_special=True`; `JsonTokenizer` finds special tokens in texts, unless
     `match_special=False`.
 
     Args:
@@ -50,32 +56,50 @@ def load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> TokenizerBase
         ValueError: there is no tokenizer, or a file is damaged.
     """
     path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    files = _files(path)
-    settings = read_settings(folder)
-    for pattern, load in _LOADERS.items():
-        for file in files:
-            if file.match(pattern):
-                return load(file, settings, kwargs)
-    names = sorted(file.name for file in files)
-    raise ValueError(
-        f'{os.fspath(path)!r} has no tokenizer: neither {" nor ".join(_LOADERS)}. There'
-        f' are {", ".join(names[:20]) or "no files"}.'
-    )
-
-
-def _files(path: Path) -> list[Path]:
     if path.is_file():
-        return [path]
-    if not path.is_dir():
+        file, load = path, _loader(path)
+    elif path.is_dir():
+        file, load = _choose(path)
+    else:
         raise FileNotFoundError(f'{os.fspath(path)!r} is neither directory nor file.')
-    return sorted(file for file in path.iterdir() if file.is_file())
+    return load(file, read_settings(file.parent), kwargs)
+
+
+def _loader(file: Path) -> Loader:
+    """What reads a file, whatever its name before the suffix."""
+    load = _LOADERS.get(file.name) or _SUFFIXES.get(file.suffix)
+    if load is None:
+        raise ValueError(
+            f'{os.fspath(file)!r} is no tokenizer by its name; expected one that ends'
+            f' in {" or ".join(_SUFFIXES)}.'
+        )
+    return load
+
+
+def _choose(folder: Path) -> tuple[Path, Loader]:
+    for name, load in _LOADERS.items():
+        if (folder / name).is_file():
+            return folder / name, load
+    names = sorted(file.name for file in folder.iterdir())
+    models = [name for name in names if name.endswith('.model')]
+    if len(models) == 1:
+        return folder / models[0], _from_model
+    if models:
+        raise ValueError(
+            f'{os.fspath(folder)!r} has {len(models)} models, {", ".join(models)}; pass'
+            ' the path of one.'
+        )
+    raise ValueError(
+        f'{os.fspath(folder)!r} has no tokenizer: neither {" nor ".join(_LOADERS)}.'
+        f' There are {", ".join(names[:20]) or "no files"}.'
+    )
 
 
 def _from_json(file: Path, settings: Settings, kwargs: dict[str, Any]) -> TokenizerBase:
     pipeline = read_tokenizer_json(file)
     if is_wordpiece(pipeline):
         return load_wordpiece_pipeline(pipeline, settings, kwargs)
+    heed_prefix_space(pipeline, settings)
     add_tokens(pipeline, settings)
     return _finish(pipeline, settings, kwargs)
 
@@ -117,15 +141,21 @@ def _stated_ends(settings: Settings) -> tuple[str | None, str | None]:
 def _from_model(
     file: Path, settings: Settings, kwargs: dict[str, Any]
 ) -> TokenizerBase:
-    family = settings.kind or settings.model_type
+    family = settings.family
+    if family not in ('', *_T5, *_ALBERT, *_CPM, *_LLAMA):
+        raise ValueError(
+            f'How {family!r} uses {os.fspath(file)!r} is not known, only {_T5},'
+            f' {_ALBERT}, {_CPM} and {_LLAMA}; bring its tokenizer.json, or choose the'
+            ' ends of SpTokenizer yourself.'
+        )
     bare = SpTokenizer(file, token_start=None, token_end=None)
+    extra = further_pieces(bare, settings, sentinels=family in _T5)
+    special = settings.contents()
     settings.default(bos_token='<s>', eos_token='</s>')
     start, end = _stated_ends(settings)
     options: dict[str, Any] = {'token_start': start, 'token_end': end}
-    extra = {token['content']: i for i, token in settings.added.items()}
     if family in _T5:
         options['token_end'] = settings.content('eos_token')
-        extra = _sentinels(bare, settings) | extra
     elif family in _CPM:
         options['pre_tokenize'] = cpm_words
     elif family in _ALBERT or not (family or settings.options):
@@ -133,21 +163,8 @@ def _from_model(
             options |= {'token_start': '[CLS]', 'token_end': '[SEP]'}
     if family in _ALBERT:
         options['do_lower_case'] = _albert_case(settings)
-    extra = {token: i for token, i in extra.items() if bare.id_to_token(i) != token}
-    taken = {i: token for token, i in extra.items() if i < bare._vocab_size}
-    if taken:
-        raise ValueError(
-            f'{os.fspath(settings.path)!r} gives {taken} ids that {file.name} has other'
-            ' pieces for; its files do not belong together.'
-        )
-    return SpTokenizer(file, **{**options, 'extra_tokens': extra, **kwargs})
-
-
-def _sentinels(model: SpTokenizer, settings: Settings) -> dict[str, int]:
-    """T5's <extra_id_0> and so on: behind the model's pieces, the last one first."""
-    usual = 0 if settings.model_type == 'mt5' else 100
-    count = settings.options.get('extra_ids', usual)
-    return {f'<extra_id_{count - 1 - k}>': model._vocab_size + k for k in range(count)}
+    options |= {'extra_tokens': extra, 'special_tokens': special}
+    return SpTokenizer(file, **{**options, **kwargs})
 
 
 def _albert_case(settings: Settings) -> bool:
@@ -159,9 +176,16 @@ def _albert_case(settings: Settings) -> bool:
     return bool(settings.options.get('do_lower_case', True))
 
 
-_LOADERS: dict[str, Callable[[Path, Settings, dict[str, Any]], TokenizerBase]] = {
+_LOADERS: dict[str, Loader] = {
     'tokenizer.json': _from_json,
     'vocab.txt': load_wordpiece,
     'vocab.json': _from_vocab_json,
-    '*.model': _from_model,
+    'spiece.model': _from_model,
+    'tokenizer.model': _from_model,
+    'sentencepiece.model': _from_model,
+}
+_SUFFIXES: dict[str, Loader] = {
+    '.json': _from_json,
+    '.txt': load_wordpiece,
+    '.model': _from_model,
 }

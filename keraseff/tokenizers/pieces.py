@@ -32,8 +32,10 @@ def cut_word(word: str, vocabulary: Container[str], maxlen: int) -> list[str]:
 
 
 def one_of(tokens: Iterable[str]) -> re.Pattern[str] | None:
-    """A pattern that catches any of the tokens, for `split`; None without tokens."""
-    known = '|'.join(re.escape(token) for token in sorted(tokens))
+    """A pattern that catches any of the tokens, the longest at a place, for `split`;
+    None without tokens."""
+    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+    known = '|'.join(re.escape(token) for token in longest_first)
     return re.compile(f'({known})') if known else None
 
 

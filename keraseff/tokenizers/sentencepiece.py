@@ -38,6 +38,8 @@ class SpTokenizer(TokenizerBase):
             with True, capitals become small letters.
         extra_tokens: {token: id} of tokens that the model does not have, such as the
             <extra_id_0> of T5; they are found in texts.
+        special_tokens: {'pad_token': '<pad>', 'mask_token': …}: names as in
+            `tokenizer_config.json`, where the model's own are not meant.
         **kwargs: `token_start` ('[CLS]'), `token_end` ('[SEP]'), `pre_tokenize`,
             `token_translate`; see `TokenizerBase`. The words that `pre_tokenize`
             returns are joined with spaces.
@@ -54,6 +56,7 @@ class SpTokenizer(TokenizerBase):
         sp_model_path: str | os.PathLike[str],
         do_lower_case: bool | None = None,
         extra_tokens: Mapping[str, int] | None = None,
+        special_tokens: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,10 +68,11 @@ class SpTokenizer(TokenizerBase):
         if self._extra and min(self._extra_inv) < 0:
             raise ValueError(f'extra_tokens has a negative id: {min(self._extra_inv)}.')
         self._vocab_size = max([self._model_size, *(i + 1 for i in self._extra_inv)])
-        self._written = one_of(sorted(self._extra, key=len, reverse=True))
+        self._written = one_of(self._extra)
         # Such pieces never come out of a text; a text that spells one is unknown.
         hidden = filter(self._is_hidden, range(self._model_size))
         self._hidden = frozenset(self._tokens[i] for i in hidden)
+        self.special_tokens = dict(special_tokens or {})
         self._set_special_ids(os.fspath(sp_model_path))
 
     def token_to_id(self, token: str) -> int:
@@ -218,9 +222,11 @@ class SpTokenizer(TokenizerBase):
         model = self.sp_model
         pad, unknown = model.pad_id(), model.unk_id()
         self._token_unk = self._tokens[unknown]
-        self._token_pad = self._tokens[pad] if pad >= 0 else '<pad>'
+        named = self.special_tokens.get
+        usual = self._tokens[pad] if pad >= 0 else '<pad>'
+        self._token_pad = named('pad_token', usual)
         masks = (token for token in _MASKS if token in self._tokens)
-        self._token_mask = next(masks, '[MASK]')
+        self._token_mask = named('mask_token', next(masks, '[MASK]'))
         for name in 'pad', 'unk', 'mask', 'start', 'end':
             token = getattr(self, f'_token_{name}')
             i = None if token is None else self.token_to_id(token)

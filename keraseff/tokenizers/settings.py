@@ -8,10 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-NAMES = (
-    'bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token',
-    'mask_token',
-)  # fmt: skip
+_GENERAL = 'PreTrainedTokenizer', 'TokenizersBackend', 'PythonBackend'
 
 
 @dataclass
@@ -22,7 +19,7 @@ class Settings:
         path: their directory.
         options: `tokenizer_config.json` as it is.
         model_type: as in `config.json`, '' without.
-        special: {'eos_token': '</s>', …}, of the seven usual names and others.
+        special: {'eos_token': {'content': '</s>'}, …}.
         extra_special: further special tokens.
         added: {id: {'content': token, 'lstrip': …}}: tokens with stated ids.
     """
@@ -37,8 +34,13 @@ class Settings:
     @property
     def kind(self) -> str:
         """The tokenizer's class by transformers' name without 'Fast', else ''."""
-        name = self.options.get('tokenizer_class') or ''
-        return name.removesuffix('Fast')
+        name = str(self.options.get('tokenizer_class') or '').removesuffix('Fast')
+        return '' if name in _GENERAL else name
+
+    @property
+    def family(self) -> str:
+        """The tokenizer's class, or the model's type where that says nothing."""
+        return self.kind or self.model_type
 
     def content(self, name: str) -> str | None:
         """The special token of a name, None where there is none."""

@@ -3,6 +3,8 @@
 import os
 import re
 import warnings
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -95,7 +97,7 @@ def _read(dict_path: str | os.PathLike[str], encoding: str) -> TokenDict:
     empty, repeated = [], []
     # No newline translation: U+2028 and a lone '\r' are characters, not line ends.
     with open(dict_path, encoding=encoding, newline='\n') as reader:
-        for i, line in enumerate(reader):
+        for i, line in enumerate(_decoded(reader, dict_path)):
             token = _parse(line.removeprefix('\ufeff') if i == 0 else line)
             if not token:
                 empty.append(i + 1)
@@ -107,6 +109,17 @@ def _read(dict_path: str | os.PathLike[str], encoding: str) -> TokenDict:
         raise ValueError(f'{os.fspath(dict_path)!r} has no tokens, one a line.')
     _report(os.fspath(dict_path), empty, repeated)
     return token_dict
+
+
+def _decoded(reader: Iterable[str], dict_path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines; an error in their encoding names the file."""
+    try:
+        yield from reader
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{os.fspath(dict_path)!r} is not a vocabulary in {error.encoding}:'
+            f' {error}; pass its encoding.'
+        ) from error
 
 
 def _parse(line: str) -> str:

@@ -23,6 +23,11 @@ _USUAL = {
     'mask_token': '[MASK]',
 }
 _ROFORMER = 'RoFormerTokenizer', 'roformer'
+_KINDS = (
+    '', 'AlbertTokenizer', 'BertTokenizer', 'BertTokenizerLegacy',
+    'DistilBertTokenizer', 'ElectraTokenizer', 'ErnieTokenizer', 'NezhaTokenizer',
+    'MobileBertTokenizer', 'RoFormerTokenizer',
+)  # fmt: skip
 
 
 @dataclass
@@ -37,6 +42,7 @@ class _Rules:
     ends: tuple[str | None, str | None] = ('[CLS]', '[SEP]')
 
     def heed(self, options: dict[str, Any]) -> None:
+        """Takes over what some options say."""
         for name in 'do_lower_case', 'strip_accents', 'tokenize_chinese_chars':
             value = options.get(name)
             if isinstance(value, bool):
@@ -76,6 +82,8 @@ def load_wordpiece_pipeline(
     )
     rules.heed(settings.options)
     rules.heed(kwargs)
+    if settings.family in _ROFORMER:
+        rules.tokenize_chinese_chars = True  # jieba cuts first
     added = [t.content for t in pipeline.get_added_tokens_decoder().values()]
     if model.unk_token == '[UNK]' and _is_plain(rules, settings, added):
         return _tokenizer(rules, settings, kwargs)
@@ -88,6 +96,11 @@ def load_wordpiece(
     file: Path, settings: Settings, kwargs: dict[str, Any]
 ) -> TokenizerBase:
     """The tokenizer of a `vocab.txt`."""
+    if settings.kind not in _KINDS:
+        raise ValueError(
+            f'How {settings.kind!r} uses {os.fspath(file)!r} is not known, only'
+            f' {_KINDS[1:]}; bring its tokenizer.json.'
+        )
     if settings.options.get('do_basic_tokenize') is False:
         raise ValueError(
             f'{os.fspath(settings.path)!r} says do_basic_tokenize=false, which is for'
@@ -125,16 +138,22 @@ def _tokenizer(
         'token_start': rules.ends[0],
         'token_end': rules.ends[1],
     }
-    if (settings.kind or settings.model_type) in _ROFORMER:
+    if settings.family in _ROFORMER:
         options['pre_tokenize'] = roformer_words
+    kwargs = _without(kwargs, 'strip_accents', 'tokenize_chinese_chars')
     return Tokenizer(rules.vocabulary, **{**options, **kwargs})
+
+
+def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in names}
 
 
 def _json_tokenizer(
     pipeline: Any, settings: Settings, kwargs: dict[str, Any]
 ) -> TokenizerBase:
-    names = 'do_lower_case', 'strip_accents', 'tokenize_chinese_chars'
-    kwargs = {name: value for name, value in kwargs.items() if name not in names}
+    kwargs = _without(
+        kwargs, 'do_lower_case', 'strip_accents', 'tokenize_chinese_chars'
+    )
     return JsonTokenizer(pipeline, special_tokens=settings.contents(), **kwargs)
 
 

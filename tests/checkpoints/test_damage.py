@@ -1,59 +1,29 @@
 """Damaged files of every kind: an error that says so, or the true data; never more."""
 
+import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from mutations import DAMAGES
+from mutations import MAKERS
+from mutations import TENSORS
 
 from keraseff.checkpoints import CheckpointError
 from keraseff.checkpoints import open_checkpoint
-from keraseff.checkpoints import write_safetensors
-from keraseff.checkpoints import write_tensorflow
 
-TENSORS = {
-    f'layer.{i}.{name}': np.random.default_rng(i).normal(size=(5, 3)).astype('float32')
-    for i in range(4)
-    for name in ('weight', 'bias')
-}
+every_format = pytest.mark.parametrize('kind', MAKERS)
 
 
-def tensorflow(folder):
-    write_tensorflow(folder / 'm', TENSORS)
-    return folder / 'm.index'
-
-
-def safetensors(folder):
-    write_safetensors(folder / 'm.safetensors', TENSORS)
-    return folder / 'm.safetensors'
-
-
-def torch_zip(folder, new=True):
-    torch = pytest.importorskip('torch')
-    state = {name: torch.from_numpy(value) for name, value in TENSORS.items()}
-    torch.save(state, folder / 'm.bin', _use_new_zipfile_serialization=new)
-    return folder / 'm.bin'
-
-
-def torch_legacy(folder):
-    return torch_zip(folder, new=False)
-
-
-def keras_h5(folder):
-    h5py = pytest.importorskip('h5py')
-    with h5py.File(folder / 'tf_model.h5', 'w') as root:
-        root.attrs['layer_names'] = [b'layer']
-        group = root.create_group('layer')
-        names = [name.replace('.', '/') for name in TENSORS]
-        group.attrs['weight_names'] = [f'{name}:0'.encode() for name in names]
-        for name, value in zip(names, TENSORS.values(), strict=True):
-            group[f'{name}:0'] = value
-    return folder / 'tf_model.h5'
-
-
-every_format = pytest.mark.parametrize(
-    'make', [tensorflow, safetensors, torch_zip, torch_legacy, keras_h5]
-)
+def make(kind, folder):
+    if kind.startswith('torch'):
+        pytest.importorskip('torch')
+    return MAKERS[kind](folder)
 
 
 @contextmanager
@@ -86,13 +56,13 @@ def same(read):
 
 
 @every_format
-def test_undamaged(tmp_path, make):
-    assert same(read_all(make(tmp_path)))
+def test_undamaged(tmp_path, kind):
+    assert same(read_all(make(kind, tmp_path)))
 
 
 @every_format
-def test_truncated(tmp_path, make):
-    path = make(tmp_path)
+def test_truncated(tmp_path, kind):
+    path = make(kind, tmp_path)
     data = path.read_bytes()
     cuts = sorted(
         {*range(40), *range(0, len(data), 61), *range(len(data) - 80, len(data))}
@@ -105,7 +75,7 @@ def test_truncated(tmp_path, make):
 
 
 def test_truncated_data_file(tmp_path):
-    path = tensorflow(tmp_path).with_name('m.data-00000-of-00001')
+    path = make('tensorflow', tmp_path).with_name('m.data-00000-of-00001')
     data = path.read_bytes()
     for cut in range(0, len(data), 7):
         path.write_bytes(data[:cut])
@@ -113,8 +83,8 @@ def test_truncated_data_file(tmp_path):
 
 
 @every_format
-def test_flipped_bits(tmp_path, make):
-    path = make(tmp_path)
+def test_flipped_bits(tmp_path, kind):
+    path = make(kind, tmp_path)
     data = path.read_bytes()
     random = np.random.default_rng(0)
     resource = pytest.importorskip('resource')
@@ -126,15 +96,15 @@ def test_flipped_bits(tmp_path, make):
                 broken[position] ^= 1 << int(random.integers(8))
             path.write_bytes(broken)
             read = read_all(path)
-            if make is tensorflow:
+            if kind == 'tensorflow':
                 assert read is None or same(read)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200_000, f'{grown} KiB were allocated'
 
 
 @every_format
-def test_random_bytes_spliced_in(tmp_path, make):
-    path = make(tmp_path)
+def test_random_bytes_spliced_in(tmp_path, kind):
+    path = make(kind, tmp_path)
     data = path.read_bytes()
     random = np.random.default_rng(1)
     with at_most(30):
@@ -146,5 +116,51 @@ def test_random_bytes_spliced_in(tmp_path, make):
             rest = data[start + (size if kind == 2 else 0) :]
             path.write_bytes(data[:start] + fill + rest)
             read = read_all(path)
-            if make is tensorflow:
+            if kind == 'tensorflow':
                 assert read is None or same(read)
+
+
+# Runs where little memory is left: what a file declares must not be allocated.
+CAMPAIGN = """
+import pathlib, resource, signal, sys, warnings
+import numpy as np
+from mutations import DAMAGES
+from keraseff.checkpoints import CheckpointError, open_checkpoint
+warnings.simplefilter('ignore')
+kind, path, count = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+data = path.read_bytes()
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)
+for seed in range(count):
+    signal.alarm(5)
+    path.write_bytes(DAMAGES[kind](data, np.random.default_rng(seed)))
+    try:
+        checkpoint = open_checkpoint(path)
+        checkpoint.check_complete()
+        for name in list(checkpoint)[:100]:
+            np.array(checkpoint[name])
+    except CheckpointError as error:
+        assert path.parent.name in str(error), (seed, error)
+        assert len(str(error)) < 2000, seed
+    except BaseException as error:
+        raise AssertionError(f'seed {seed} of {kind}') from error
+"""
+
+
+@every_format
+def test_damage_that_checksums_do_not_see(tmp_path, kind):
+    pytest.importorskip('resource')
+    if not Path('/proc/self/statm').is_file():
+        pytest.skip('there is no /proc, which tells how much memory is in use')
+    path = make(kind, tmp_path)
+    folders = [str(ROOT), str(ROOT / 'tests')]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(folders))
+    assert kind in DAMAGES
+    run = subprocess.run(
+        [sys.executable, '-c', CAMPAIGN, kind, str(path), '400'],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]

@@ -192,3 +192,22 @@ def test_a_dict_is_recognised_too():
     arrays = {name: np.zeros(1) for name in file_names(BERT, 'tensorflow')}
     assert recognise(DictCheckpoint(arrays))[0].family is BERT
     assert isinstance(recognise(DictCheckpoint(arrays))[0].rows, dict)
+
+
+def test_biases_come_all_together_or_not_at_all():
+    names = {
+        name: file_names(MODELS[name], 'huggingface') for name in ('qwen2', 'llama')
+    }
+    plain = {name for name in names['llama'] if not name.endswith('bias')}
+
+    def best(tensors):
+        return {
+            each.name for each in likeliest(recognise(named(tensors, 'huggingface')))
+        }
+
+    assert best(names['qwen2']) == {'qwen2'}
+    assert best(plain) == {'llama', 'mistral'}
+    assert best(names['llama']) == {'llama'}
+    attention = plain | {name for name in names['llama'] if '_proj.bias' in name}
+    attention = {name for name in attention if 'mlp' not in name or 'bias' not in name}
+    assert best(attention) == {'llama'}

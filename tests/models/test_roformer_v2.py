@@ -1,9 +1,5 @@
 """RoFormerV2: the contract, a slow version, bert4keras, Hugging Face's names."""
 
-import json
-import os
-import subprocess
-
 import keras
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ from harness import check_family
 from harness import check_tables
 from harness import randomise
 from harness import to_numpy
+from peers import check_against_bert4keras
 from peers import embedding_gradient
 from reference import roformer_v2 as slow
 
@@ -95,53 +92,11 @@ def test_the_model_equals_the_slow_version(row, texts, rng):
         np.testing.assert_allclose((gradient * direction).sum(), expected, rtol=1e-3)
 
 
-@pytest.fixture
-def stored(data_dir):
-    """The folder of what bert4keras gave."""
-    folder = data_dir.parent / 'peers' / 'bert4keras'
-    if not folder.is_dir():
-        pytest.skip('no outputs of bert4keras beside the real data')
-    return folder
-
-
-def check_stored(path, config, **options):
-    """A file that bert4keras wrote gives its outputs here."""
-    file = np.load(path)
-    tensors = {k[2:]: file[k] for k in file.files if k.startswith('w:')}
-    model = build_transformer_model(config, tensors, model='roformer_v2', **options)
-    inputs = [file['in:0'], file['in:1']]
-    assert_close(model.predict(inputs, verbose=0), file['out:0'], atol=1e-5)
-
-
 @pytest.mark.every_backend
-def test_the_stored_outputs_of_bert4keras(stored):
-    config = stored / 'config.json'
-    check_stored(stored / 'roformer_v2.npz', config, with_mlm='linear')
-
-
-@pytest.mark.parametrize(
-    ('heads', 'application', 'options'),
-    [
-        (3, 'encoder', {}),
-        (4, 'unilm', {'with_mlm': 'linear'}),
-        (2, 'lm', {'with_mlm': 'softmax'}),
-    ],
-)
-def test_bert4keras_itself(heads, application, options, stored, tmp_path):
-    python = os.environ.get('KERASEFF_BERT4KERAS')
-    if not python:
-        pytest.skip('set KERASEFF_BERT4KERAS to a Python that has bert4keras 0.11.5')
-    config = SMALL | {'num_attention_heads': heads, 'max_position_embeddings': 64}
-    (tmp_path / 'config.json').write_text(json.dumps(config))
-    arguments = [python, stored.parent / 'run_bert4keras.py', '--model', 'roformer_v2']
-    arguments += ['--config', tmp_path / 'config.json', '--out', tmp_path / 'out.npz']
-    arguments += ['--application', application, '--seq', '18', '--batch', '3']
-    arguments += ['--dropout', '0', '--task', 'none', '--steps', '1', '--warmup', '0']
-    for name, value in options.items():
-        arguments += [f'--{name.replace("_", "-")}', value]
-    environment = {'PATH': os.environ.get('PATH', '')}
-    subprocess.run(arguments, check=True, capture_output=True, env=environment)
-    check_stored(tmp_path / 'out.npz', config, application=application, **options)
+def test_the_stored_outputs_of_bert4keras(data_dir):
+    check_against_bert4keras(
+        'roformer_v2', data_dir, model='roformer_v2', with_mlm='linear'
+    )
 
 
 def test_a_hugging_face_file_opens(texts, rng):

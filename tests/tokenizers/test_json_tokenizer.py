@@ -8,13 +8,13 @@ import unicodedata
 
 import hostile
 import pytest
+import trained
 
 from keraseff.tokenizers import JsonTokenizer
 from keraseff.tokenizers import load_tokenizer
 
 pytest.importorskip('tokenizers')
 pytest.importorskip('sentencepiece')
-trained = pytest.importorskip('trained')
 NAMES = ['gpt2', 'qwen2', 'llama3', 't5_json', 'llama2_json']
 BYTES = NAMES[:3]
 TEXTS = trained.lines() + hostile.texts(300) + ['a\ud800b']

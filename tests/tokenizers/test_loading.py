@@ -7,16 +7,17 @@ import unicodedata
 
 import hostile
 import pytest
+import trained
 
 from keraseff.tokenizers import JsonTokenizer
 from keraseff.tokenizers import SpTokenizer
 from keraseff.tokenizers import Tokenizer
 from keraseff.tokenizers import load_tokenizer
+from keraseff.tokenizers import save_vocab
 from keraseff.tokenizers.preparation import prepare_albert
 
 pytest.importorskip('tokenizers')
 pytest.importorskip('sentencepiece')
-trained = pytest.importorskip('trained')
 TEXTS = trained.lines() + hostile.texts(300)
 MARKS = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
 
@@ -29,6 +30,14 @@ def peer_of(folder):
 def assert_equal(ours, peer, texts=TEXTS):
     for text in texts:
         assert ours.encode(text)[0] == peer(text)['input_ids'], ascii(text)
+
+
+def differences(ours, peer, texts):
+    """(text, ids, transformers' ids) where the two differ."""
+    ids = ours.encode_batch(texts)[0]
+    expected = [encoding.ids for encoding in peer._tokenizer.encode_batch(texts)]
+    triples = zip(texts, ids, expected, strict=True)
+    return [triple for triple in triples if triple[1] != triple[2]]
 
 
 def unmarked(ours):
@@ -77,6 +86,18 @@ def test_bert_without_settings(tmp_path):
     assert kept.tokenize('[MASK]') == ['[CLS]', '[MASK]', '[SEP]']
 
 
+def test_settings_by_keyword(tmp_path):
+    folder = trained.bert(tmp_path)
+    plain = load_tokenizer(folder, strip_accents=True, tokenize_chinese_chars=True)
+    assert plain.tokenize('É') == ['[CLS]', 'e', '[SEP]']
+    kept = load_tokenizer(folder, strip_accents=False)
+    assert kept.tokenize('É') == ['[CLS]', 'é', '[SEP]']
+    bare = load_tokenizer(folder, tokenize_chinese_chars=False, do_lower_case=False)
+    assert bare.tokenize('É北京 北京。') == [
+        '[CLS]', '[UNK]', '北京', '。', '[SEP]',
+    ]  # fmt: skip
+
+
 def test_bert_with_further_tokens(tmp_path):
     settings = {'additional_special_tokens': ['[unused1]'], 'do_lower_case': False}
     size = len(hostile.VOCABULARY)
@@ -123,12 +144,37 @@ def test_roformer(tmp_path):
 
 
 def test_roformer_equals_transformers(tmp_path):
-    """On Chinese; on other scripts their splits at punctuation differ."""
-    pytest.importorskip('jieba')
+    """Its class, that is: its AutoTokenizer 5.23 looks words up in the file's path."""
+    jieba = pytest.importorskip('jieba')
     pytest.importorskip('rjieba')
+    transformers = pytest.importorskip('transformers')
+    words = {word for text in trained.lines() for word in jieba.lcut(text, HMM=False)}
+    words = {word for word in words if len(word) > 1 and word.isalpha()}
+    words = sorted(words - hostile.VOCABULARY.keys())[::2]
+    vocabulary = dict.fromkeys([*hostile.VOCABULARY, *words])
+    vocabulary = {word: i for i, word in enumerate(vocabulary)}
     folder = trained.bert(tmp_path, config={'model_type': 'roformer'})
-    chinese = [text for text in trained.lines()[:400] if not text.isascii()]
-    assert_equal(load_tokenizer(folder), peer_of(folder), chinese)
+    save_vocab(folder / 'vocab.txt', vocabulary)
+    ours = load_tokenizer(folder)
+    texts = [text for text in unmarked(ours) if '#' not in text]
+    peer = transformers.RoFormerTokenizer(vocab=vocabulary)
+    assert not differences(ours, peer, texts)
+    longer = [ours.tokenize(text) for text in texts]
+    assert sum(len(token) > 1 for row in longer for token in row[1:-1]) > 500
+
+
+@pytest.mark.parametrize('kind', ['tokenizer.json', 'vocab.txt'])
+def test_roformer_words_of_either_file(tmp_path, kind):
+    transformers = pytest.importorskip('transformers')
+    pytest.importorskip('rjieba')
+    peer = transformers.RoFormerTokenizer(vocab=hostile.VOCABULARY)
+    peer.save_pretrained(tmp_path)
+    trained.write_json(tmp_path, config={'model_type': 'roformer'})
+    if kind == 'vocab.txt':
+        (tmp_path / 'tokenizer.json').unlink()
+        save_vocab(tmp_path / 'vocab.txt', hostile.VOCABULARY)
+    ours = load_tokenizer(tmp_path)
+    assert ours.tokenize('去北京天安门')[1:-1] == ['去', '北京', '天安门']
 
 
 # Byte-pair encodings.
@@ -161,6 +207,23 @@ def test_gpt2_with_a_space_in_front(tmp_path):
     assert_equal(load_tokenizer(folder), peer_of(folder), TEXTS[:50])
 
 
+@pytest.mark.parametrize('make', [trained.gpt2, trained.qwen2])
+def test_a_space_in_front_of_a_whole_file(tmp_path, make):
+    folder = make(tmp_path / 'folder')
+    config = {'add_prefix_space': False, 'tokenizer_class': 'GPT2Tokenizer'}
+    if make is trained.qwen2:
+        config = json.loads((folder / 'tokenizer_config.json').read_text())
+    else:
+        peer_of(folder).save_pretrained(folder)
+    for wanted in True, False:
+        trained.write_json(
+            folder, tokenizer_config={**config, 'add_prefix_space': wanted}
+        )
+        ours = load_tokenizer(folder)
+        assert (ours.tokenize('x') == ['Ġ', 'x']) is wanted
+        assert_equal(ours, peer_of(folder), TEXTS[:50])
+
+
 def test_the_first_gpt(tmp_path):
     import tokenizers
 
@@ -184,6 +247,15 @@ def test_the_first_gpt(tmp_path):
         )
         == 'the quick fox'
     )
+
+
+@pytest.mark.parametrize('make', [trained.bert, trained.llama2])
+def test_classes_without_rules(tmp_path, make):
+    folder = make(tmp_path / 'folder')
+    settings = {'tokenizer_class': 'XLMRobertaTokenizerFast'}
+    trained.write_json(folder, tokenizer_config=settings)
+    with pytest.raises(ValueError, match="How 'XLMRobertaTokenizer' uses"):
+        load_tokenizer(folder)
 
 
 def test_families_without_rules(tmp_path):
@@ -260,6 +332,8 @@ def test_llama2(tmp_path):
     assert_equal(ours, peer, alike)
     trained.write_json(folder, tokenizer_config={'add_eos_token': True})
     assert load_tokenizer(folder).tokenize('x')[-1] == '</s>'
+    (folder / 'tokenizer_config.json').unlink()
+    assert load_tokenizer(folder).encode('x')[0] == ours.encode('x')[0][1:]
 
 
 def test_albert(tmp_path):
@@ -291,8 +365,27 @@ def test_added_tokens_of_a_model(tmp_path):
     ours = load_tokenizer(folder)
     assert ours.encode('x[INST]')[0][-1] == size
     trained.write_json(folder, added_tokens={'[INST]': 5})
-    with pytest.raises(ValueError, match='other pieces'):
+    with pytest.raises(ValueError, match='do not belong together'):
         load_tokenizer(folder)
+
+
+def test_named_specials_of_a_model(tmp_path):
+    folder = trained.llama2(tmp_path / 'llama2')
+    config = json.loads((folder / 'tokenizer_config.json').read_text())
+    config |= {'pad_token': '[PAD]', 'additional_special_tokens': ['<a>', '</s>']}
+    trained.write_json(folder, tokenizer_config=config)
+    ours, peer = load_tokenizer(folder), peer_of(folder)
+    assert ours._token_pad_id == peer.pad_token_id
+    assert ours.token_to_id('<a>') == peer.convert_tokens_to_ids('<a>')
+    assert ours.special_tokens['eos_token'] == '</s>'
+    assert ours._vocab_size == len(peer)
+    for count in -1, 'x', 10**12:
+        trained.write_json(
+            folder,
+            tokenizer_config={'extra_ids': count, 'tokenizer_class': 'T5Tokenizer'},
+        )
+        with pytest.raises(ValueError, match='extra_ids'):
+            load_tokenizer(folder)
 
 
 # Directories.
@@ -304,6 +397,27 @@ def test_nothing_there(tmp_path):
         load_tokenizer(tmp_path)
     with pytest.raises(FileNotFoundError, match='neither directory nor file'):
         load_tokenizer(tmp_path / 'absent')
+
+
+def test_files_of_other_names(tmp_path):
+    plain = trained.bert(tmp_path / 'bert') / 'vocab.txt'
+    shutil.copy(plain, tmp_path / 'small.txt')
+    assert load_tokenizer(tmp_path / 'small.txt').tokenize('x') == [
+        '[CLS]',
+        'x',
+        '[SEP]',
+    ]
+    whole = trained.qwen2(tmp_path / 'qwen2') / 'tokenizer.json'
+    shutil.copy(whole, tmp_path / 'mine.json')
+    assert type(load_tokenizer(tmp_path / 'mine.json')) is JsonTokenizer
+    with pytest.raises(ValueError, match='ends in .json or .txt or .model'):
+        load_tokenizer(shutil.copy(plain, tmp_path / 'vocab.bin'))
+    folder = tmp_path / 'models'
+    trained.sentencepiece(folder / 'a.model')
+    assert type(load_tokenizer(folder)) is SpTokenizer
+    shutil.copy(folder / 'a.model', folder / 'b.model')
+    with pytest.raises(ValueError, match='2 models, a.model, b.model'):
+        load_tokenizer(folder)
 
 
 def test_damaged_settings(tmp_path):
@@ -334,14 +448,6 @@ def real(data_dir):
     """One text in 100 of all data sets."""
     real_texts = pytest.importorskip('real_texts')
     return [text for batch in real_texts.batches(data_dir, 100) for text in batch]
-
-
-def differences(ours, peer, texts):
-    """(text, ids, transformers' ids) where the two differ."""
-    ids = ours.encode_batch(texts)[0]
-    expected = [encoding.ids for encoding in peer._tokenizer.encode_batch(texts)]
-    triples = zip(texts, ids, expected, strict=True)
-    return [triple for triple in triples if triple[1] != triple[2]]
 
 
 def excused(name, ours, text, row, right):

@@ -7,12 +7,12 @@ import unicodedata
 
 import hostile
 import pytest
+import trained
 
 from keraseff.tokenizers import SpTokenizer
 from keraseff.tokenizers.jieba_words import cpm_words
 
 sp = pytest.importorskip('sentencepiece')
-trained = pytest.importorskip('trained')
 TEXTS = trained.lines() + hostile.texts(300)
 
 
@@ -210,7 +210,7 @@ def test_extra_tokens(folder):
         folder / 't5.model',
         token_start=None,
         token_end='</s>',
-        extra_tokens={'<extra_id_0>': 1299, '<extra_id_1>': 1298},
+        extra_tokens={'<extra_id_0>': 1299, '<extra_id_1>': 1298, '<extra': 1297},
     )
     text = '导师<extra_id_0>于 <extra_id_1>'
     tokens = mine.tokenize(text)

@@ -222,7 +222,12 @@ class MultiHeadAttention(Layer):
     def _shared(self, x):
         """A head of keys or values for each head of queries."""
         copies = self.heads // self.kv_heads
-        return x if x is None or copies == 1 else ops.repeat(x, copies, axis=2)
+        if x is None or copies == 1:
+            return x
+        # ops.repeat has no symbolic form on Torch: laying the graph would compute it.
+        b, n, h, d = ops.shape(x)[:2] + tuple(x.shape[2:])
+        x = ops.broadcast_to(x[:, :, :, None], (b, n, h, copies, d))
+        return ops.reshape(x, (b, n, h * copies, d))
 
     def _split(self, x, heads):
         size = x.shape[-1] // heads

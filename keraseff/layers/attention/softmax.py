@@ -32,7 +32,10 @@ class Softmax(ScoreMechanism):
         seen = where.matrix(*ops.shape(scores)[-2:])
         if seen is not None:
             scores = ops.where(seen, scores, masked_value('float32'))
-        weights = ops.cast(ops.softmax(scores, axis=-1), dtype)
+        if scores.shape[-1] == 1:  # of which ops.softmax warns
+            weights = ops.ones_like(scores, dtype=dtype)
+        else:
+            weights = ops.cast(ops.softmax(scores, axis=-1), dtype)
         return self.drop(weights) if self.drop else weights
 
     def call(self, q, k, v, where):

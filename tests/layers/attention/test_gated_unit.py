@@ -229,12 +229,10 @@ np.save(sys.argv[2], model.predict_on_batch(given['x']))
 """
 
 
+@pytest.mark.live_peer
 @pytest.mark.parametrize('use_bias', [True, False])
 @pytest.mark.parametrize('name', NAMES)
-def test_the_unit_equals_bert4keras(name, use_bias, rng, tmp_path):
-    python = os.environ.get('KERASEFF_BERT4KERAS')
-    if not python:
-        pytest.skip('set KERASEFF_BERT4KERAS to a Python that has bert4keras 0.11.5')
+def test_the_unit_equals_bert4keras(name, use_bias, bert4keras_python, rng, tmp_path):
     x = rng.normal(size=(2, 20, 6)).astype('float32')
     x[1, 17:] = 0
     layer = unit(name, position='rotary', use_bias=use_bias)
@@ -242,7 +240,7 @@ def test_the_unit_equals_bert4keras(name, use_bias, rng, tmp_path):
     np.savez(tmp_path / 'given.npz', x=x, **weights)
     paths = [tmp_path / 'given.npz', tmp_path / 'out.npy']
     subprocess.run(
-        [python, '-c', PEER, *paths, name, str(use_bias)],
+        [bert4keras_python, '-c', PEER, *paths, name, str(use_bias)],
         check=True,
         capture_output=True,
         env={'PATH': os.environ.get('PATH', '')},
