@@ -13,6 +13,7 @@ _LAZY = {
     'EfficientGlobalPointer': 'keraseff.layers',
     'ConditionalRandomField': 'keraseff.layers',
     'Tokenizer': 'keraseff.tokenizers',
+    'load_tokenizer': 'keraseff.tokenizers',
     'load_vocab': 'keraseff.tokenizers',
 }
 __all__ = ['__version__', *_LAZY]

@@ -1,5 +1,6 @@
 """Every code block of the documents is run; both languages hold the same ones."""
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ README = ROOT / 'README.md'
 README_ZH = ROOT / 'README_zh.md'
 CONTRIBUTING = ROOT / 'CONTRIBUTING.md'
 PRETRAINED = 'chinese_L-12_H-768_A-12'
+QWEN = 'Qwen3-0.6B'
 
 
 def blocks(path, language):
@@ -30,8 +32,6 @@ def without_comments(code):
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder with a small model where the documents speak of a pretrained one."""
-    import json
-
     from keraseff.models import build_transformer_model
     from keraseff.tokenizers import save_vocab
 
@@ -62,8 +62,53 @@ def workplace(tmp_path, monkeypatch):
         config, with_mlm=True, with_nsp=True, return_keras_model=False
     )
     model.save_weights_as_checkpoint(folder / 'bert_model.ckpt')
+    make_qwen(tmp_path / QWEN)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def make_qwen(folder):
+    """A small Qwen3 with its tokenizer, as Hugging Face keeps one."""
+    tokenizers = pytest.importorskip('tokenizers')
+    from keraseff.models import build_transformer_model
+
+    folder.mkdir()
+    tokenizer = tokenizers.ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(['语言模型'] * 4, vocab_size=300)
+    tokenizer.save(str(folder / 'tokenizer.json'))
+    config = {
+        'model_type': 'qwen3',
+        'vocab_size': 300,
+        'hidden_size': 16,
+        'num_hidden_layers': 2,
+        'num_attention_heads': 4,
+        'num_key_value_heads': 2,
+        'head_dim': 8,
+        'intermediate_size': 32,
+        'tie_word_embeddings': True,
+    }
+    (folder / 'config.json').write_text(json.dumps(config))
+    model = build_transformer_model(config, return_keras_model=False)
+    model.save_weights_as_checkpoint(folder / 'model.safetensors', dtype='bfloat16')
+
+
+@pytest.mark.parametrize('path', [README, README_ZH], ids=lambda p: p.name)
+def test_shell_blocks_run(path, workplace):
+    """What is fenced as `sh` runs where the models lie; `bash` is for `.ci/run`."""
+    code = blocks(path, 'sh')
+    assert code
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), KERAS_BACKEND='tensorflow')
+    environment['PATH'] = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
+    for script in code:
+        run = subprocess.run(
+            [shutil.which('bash'), '-ec', script],
+            env=environment,
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, f'{script}\n{run.stdout}\n{run.stderr[-2000:]}'
+    assert (workplace / 'bert-base-chinese' / 'model.safetensors').is_file()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +132,7 @@ def test_python_blocks_run(path, workplace):
 
 
 def test_both_languages_hold_the_same_code():
-    for language in ('python', 'bash'):
+    for language in ('python', 'bash', 'sh'):
         english, chinese = blocks(README, language), blocks(README_ZH, language)
         assert len(english) == len(chinese)
         for a, b in zip(english, chinese, strict=True):

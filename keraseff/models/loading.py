@@ -1,11 +1,10 @@
-"""Moving weights between a Transformer and a checkpoint file, by the family's table."""
+"""Weights from a checkpoint file into a Transformer, by the family's table."""
 
 import dataclasses
 import re
 import warnings
 
 import numpy as np
-from keras import ops
 
 from keraseff import backends
 from keraseff.checkpoints import CheckpointError
@@ -14,8 +13,6 @@ from keraseff.checkpoints import expand
 from keraseff.checkpoints import keep_rows
 from keraseff.checkpoints import open_checkpoint
 from keraseff.checkpoints import orthogonally_resize
-from keraseff.checkpoints import write_safetensors
-from keraseff.checkpoints import write_tensorflow
 
 # The tensors with a row (the matrix: a column) for each token of the vocabulary, by
 # the end of their names.
@@ -99,66 +96,8 @@ def load_weights(transformer, checkpoint, mapping=None):
         backends.fill(variable, read())
 
 
-def save_weights(transformer, filename, mapping=None, dtype=None):
-    """Write a Transformer's variables; see `save_weights_as_checkpoint`."""
-    filename = str(filename)
-    if filename.endswith(('.h5', '.bin', '.pt', '.pth', '.keras')):
-        raise ValueError(
-            f'{filename}: save_weights_as_checkpoint writes `.safetensors` files, and '
-            'TensorFlow checkpoints, whose names end in anything else, say `.ckpt`; '
-            'use model.save for `.keras` and model.save_weights for `.weights.h5`.'
-        )
-    dialect = 'huggingface' if filename.endswith('.safetensors') else 'tensorflow'
-    tensors = _tensors(transformer, dialect, mapping, dtype or 'float32')
-    if dialect == 'huggingface':
-        tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_safetensors(filename, tensors, metadata={'format': 'pt'})
-    else:
-        write_tensorflow(filename, tensors)
-
-
-def _tensors(transformer, dialect, mapping, dtype):
-    """{tensor: array} of a model, in a file's names and orientation."""
-    variables = named_variables(transformer)
-    parts, whole = {}, {}
-    for left, right in _table(transformer, dialect, mapping).items():
-        if left not in variables:
-            continue
-        slot = parse_slot(left, right, dialect)
-        array = np.asarray(ops.convert_to_numpy(variables[left]), dtype)
-        if slot.parts > 1:
-            parts.setdefault(slot.tensor, {})[slot.part] = array
-            array = _joined(slot, parts[slot.tensor])
-        array = array.T if slot.turned else array
-        if slot.parts == 1 and slot.tensor in whole:
-            _check_shared(slot.tensor, left, whole[slot.tensor], array)
-        whole[slot.tensor] = array
-        if not transformer.tie_word_embeddings:
-            for name in transformer.alternatives.get(slot.tensor, ()):
-                whole[name] = array
-    return whole
-
-
-def _joined(slot, parts):
-    arrays = [parts[k] for k in sorted(parts)]
-    if len({array.shape for array in arrays}) > 1:
-        raise ValueError(
-            f'{slot.tensor} has {slot.parts} equal parts in such files, but here they '
-            f'are {[array.shape for array in arrays]}; use a TensorFlow checkpoint.'
-        )
-    return np.concatenate(arrays, axis=-1)
-
-
-def _check_shared(tensor, left, first, second):
-    if not np.array_equal(first, second):
-        raise ValueError(
-            f'{tensor} is one tensor for several layers in such files, but {left} '
-            'differs from the layers before it; save it with another table, '
-            'mapping=….'
-        )
-
-
-def _table(transformer, dialect, mapping):
+def table_of(transformer, dialect, mapping=None):
+    """{'Layer/variable': tensor} of the family, or of a table in its place."""
     if mapping is None:
         return transformer.table(dialect)
     return expand(mapping, transformer.num_hidden_layers)
@@ -178,7 +117,7 @@ class _Plan:
         variables = named_variables(transformer)
         self.table = {
             left: parse_slot(left, right, source.dialect)
-            for left, right in _table(transformer, source.dialect, mapping).items()
+            for left, right in table_of(transformer, source.dialect, mapping).items()
         }
         for left, slot in self.table.items():
             tensor = self._find(slot.tensor)

@@ -19,7 +19,7 @@ from keraseff.models.config import Config
 from keraseff.models.config import make_config
 from keraseff.models.config import renamed
 from keraseff.models.loading import load_weights
-from keraseff.models.loading import save_weights
+from keraseff.models.saving import save_weights
 
 
 class Transformer:

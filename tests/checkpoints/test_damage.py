@@ -157,7 +157,7 @@ def test_damage_that_checksums_do_not_see(tmp_path, kind):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(folders))
     assert kind in DAMAGES
     run = subprocess.run(
-        [sys.executable, '-c', CAMPAIGN, kind, str(path), '400'],
+        [sys.executable, '-c', CAMPAIGN, kind, str(path), '200'],
         env=environment,
         capture_output=True,
         text=True,

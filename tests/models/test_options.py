@@ -9,10 +9,11 @@ from harness import family_inputs
 from harness import randomise
 
 from keraseff.checkpoints import DictCheckpoint
+from keraseff.checkpoints import open_checkpoint
 from keraseff.models import MODELS
 from keraseff.models import build_transformer_model
 from keraseff.models.loading import named_variables
-from keraseff.models.loading import save_weights
+from keraseff.models.saving import save_weights
 
 CONFIG = SMALL | {'attention_key_size': 4, 'vocab_size': 20}
 # One name for each class; a part of T5 stands for all of it.
@@ -54,8 +55,6 @@ def scoring(name):
 
 def weights_of(made, tmp_path):
     """What a file of it would hold."""
-    from keraseff.checkpoints import open_checkpoint
-
     kind = 'huggingface' if 'huggingface' in made.names else 'tensorflow'
     path = tmp_path / ('m.safetensors' if kind == 'huggingface' else 'm.ckpt')
     save_weights(made, path)

@@ -1,5 +1,6 @@
 """Qwen2 beside transformers."""
 
+import keras
 import pytest
 from decoders import DECODER
 from decoders import check_decoder
@@ -10,6 +11,7 @@ from harness import check_tables
 from peers import make_peer
 from peers import run_peer
 
+from keraseff.layers import MultiHeadAttention
 from keraseff.models import Qwen2
 from keraseff.models import build_transformer_model
 
@@ -81,3 +83,19 @@ def test_windows_count_where_the_file_says_so():
     types = ['sliding_attention', 'full_attention', 'sliding_attention']
     assert windows(**used, layer_types=types) == (5, ['s', 'f', 's'])
     assert windows(sliding_window=5, layer_types=types) == (None, None)
+
+
+def test_laying_the_graph_computes_nothing_on_torch(monkeypatch):
+    if keras.config.backend() != 'torch':
+        pytest.skip('only Torch lays its graphs by running the layers')
+    devices = []
+    inner = MultiHeadAttention._weigh
+
+    def watched(self, q, *rest):
+        devices.append(q.device.type)
+        return inner(self, q, *rest)
+
+    monkeypatch.setattr(MultiHeadAttention, '_weigh', watched)
+    changes = {'num_key_value_heads': 3, 'sliding_window': 4}
+    build_transformer_model(SMALL | changes, model='mistral', application='unilm')
+    assert set(devices) == {'meta'}

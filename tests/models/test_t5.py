@@ -637,7 +637,7 @@ def test_half_precision_is_near(policy, tmp_path):
     expected = t5.model.predict([IDS, BEGUN], verbose=0)
     found = half.model.predict([IDS, BEGUN], verbose=0)
     assert found.dtype == np.float32
-    assert_close(found, expected, atol=0.03 * np.abs(expected).max(), rtol=0)
+    assert_close(found, expected, atol=0.06 * np.abs(expected).max(), rtol=0)
     context = half.encoder.predict(IDS[:1], verbose=0).astype('float32')
     parts = half.decoder.predict([context[:, :6], BEGUN[:1]], verbose=0)
-    assert_close(parts, found[:1], atol=0.03 * np.abs(expected).max(), rtol=0)
+    assert_close(parts, found[:1], atol=0.06 * np.abs(expected).max(), rtol=0)
