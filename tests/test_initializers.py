@@ -59,7 +59,6 @@ def test_unfilled_makes_room_and_draws_nothing(monkeypatch):
         for dtype in ('float32', 'bfloat16'):
             variable = keras.Variable(one, shape=(50, 40), dtype=dtype)
             assert (variable.shape, variable.dtype) == ((50, 40), dtype)
-            assert to_numpy(variable.value).size == 2000
             numbers = np.random.default_rng(0).normal(size=(40, 50)).astype('float32')
             backends.fill(variable, numbers.T)
             found = to_numpy(ops.cast(variable.value, 'float32'))

@@ -216,11 +216,19 @@ class TensorFlowCheckpoint(Checkpoint):
             )
 
 
+def _key(prefix: Path, name: str) -> bytes:
+    """A tensor's name as the index has it; its bytes give the order."""
+    try:
+        if name and '\0' not in name:
+            return name.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        pass
+    raise CheckpointError(prefix, f'{name!r:.160} cannot be the name of a tensor.')
+
+
 def _written(prefix: Path, name: str, value: np.ndarray) -> tuple[int, np.ndarray]:
     array = np.asarray(value)
     code = _NUMBERS.get(array.dtype.name)
-    if not name or '\0' in name:
-        raise CheckpointError(prefix, f'{name!r:.160} cannot be the name of a tensor.')
     if code is None:
         raise CheckpointError(
             prefix, f'{name!r:.160} has dtype {array.dtype}, which cannot be written.'
@@ -249,13 +257,13 @@ def write_tensorflow(
     entries = [(b'', HEADER)]
     with replacing(f'{prefix}.data-00000-of-00001') as file:
         offset = 0
-        for name in sorted(tensors, key=str.encode):
+        for name in sorted(tensors, key=lambda name: _key(prefix, name)):
             code, array = _written(prefix, name, tensors[name])
             data = array.reshape(-1).view('uint8')
             file.write(data)
             crc = masked_crc32c(data)
             entry = Entry(code, array.shape, 0, offset, array.nbytes, crc)
-            entries.append((name.encode(), write_entry(entry)))
+            entries.append((_key(prefix, name), write_entry(entry)))
             offset += array.nbytes
     with replacing(f'{prefix}.index') as file:
         file.write(write_table(entries))

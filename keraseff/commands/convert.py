@@ -147,6 +147,7 @@ def rename(subject, dialect, drop):
     family, and None.
     """
     from keraseff.models.conversion import convert_names
+    from keraseff.models.fitting import check_options
     from keraseff.models.fitting import guess_options
 
     source, chosen = subject.checkpoint, subject.chosen
@@ -159,7 +160,11 @@ def rename(subject, dialect, drop):
             'to keep their names.'
         )
     options = subject.options or guess_options(source, chosen)
-    transformer = chosen.family(options)
+    try:
+        check_options(options)
+        transformer = chosen.family(options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{subject.config_path}: {error}') from error
     tensors, lost = convert_names(source, transformer, dialect)
     if not drop:
         _refuse_loss(source, lost, f'have no name in {dialect}')

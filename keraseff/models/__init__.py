@@ -93,9 +93,11 @@ def build_transformer_model(
         kwargs: options that override the config's; `Config` lists them.
 
     Returns:
-        A `keras.Model` from [tokens, segments] (b, n) int32 to the sequence (b, n, e),
-        or to the output of the heads asked for: pooled (b, e) or nsp (b, 2), mlm
-        (b, n, v), or both in a list.
+        A `keras.Model` from [tokens, segments] (b, n) int32 (those inputs that the
+        family has) to the sequence (b, n, e), or to the output of the heads asked for:
+        pooled (b, e) or nsp (b, 2), mlm (b, n, v), or both in a list.  Language models
+        give the next token's probabilities (b, n, v), see `with_lm`; T5 goes from
+        [encoder's tokens (b, n), decoder's tokens (b, m)] to (b, m, v).
 
     Raises:
         TypeError: an unknown option, with the nearest known one.

@@ -124,7 +124,7 @@ class Config:
             object.__setattr__(self, field, getattr(self, field) or 0.0)
         heads, size = self.num_attention_heads, self.hidden_size
         if not self.attention_head_size and size % heads:
-            near = [h for h in range(1, size + 1) if size % h == 0]
+            near = [h for h in range(1, min(size, 4096) + 1) if size % h == 0]
             near = sorted(near, key=lambda h: abs(h - heads))[:2]
             raise ValueError(
                 f'num_attention_heads={heads} does not divide hidden_size={size}; use '

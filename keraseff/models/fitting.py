@@ -198,6 +198,7 @@ def find_misfit(checkpoint, recognised, options, **keywords):
     Raises:
         ValueError: the config lacks something or is refused by the family.
     """
+    check_options(options)
     found = infer_options(checkpoint, recognised)
     transformer = recognised.family(options, **heads_in(recognised), **keywords)
     differs = [
@@ -205,7 +206,6 @@ def find_misfit(checkpoint, recognised, options, **keywords):
         for key, value in found.items()
         if getattr(transformer, key, None) not in (None, value)
     ]
-    _check_sizes(transformer)
     for key in ('num_hidden_layers', 'num_decoder_layers'):
         if key in found:
             setattr(transformer, key, found[key])
@@ -214,10 +214,18 @@ def find_misfit(checkpoint, recognised, options, **keywords):
     return _compare(checkpoint, transformer, tuple(differs))
 
 
-def _check_sizes(transformer):
-    for key, value in vars(transformer.config).items():
-        most = _MOST_LAYERS if key == 'num_hidden_layers' else _MOST
-        if isinstance(value, int) and value > most:
+def check_options(options):
+    """Refuse what would take for ever to lay out.
+
+    Args:
+        options: a dict, as a config file has it.
+
+    Raises:
+        ValueError: a number is beyond any model.
+    """
+    for key, value in options.items():
+        most = _MOST_LAYERS if key.endswith('layers') else _MOST
+        if isinstance(value, int | float) and value > most:
             raise ValueError(f'{key}={value} is beyond any model; at most {most}.')
 
 

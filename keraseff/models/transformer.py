@@ -42,8 +42,8 @@ class Transformer:
             `MultiHeadAttention`.
         use_bias, epsilon, mlm_epsilon: of all layers.
         heads: which of pool, nsp, mlm, lm it may bear.
-        reads_padding: believe a file's pad_token_id.  Files of Chinese BERTs often say 1
-            where their vocabulary has [PAD] at 0, as bert4keras takes it.
+        reads_padding: believe a file's pad_token_id.  Those of Chinese BERTs often say
+            1 where the vocabulary has [PAD] at 0, as bert4keras takes it.
         config_class, aliases, defaults: its options, other spellings of them, and what
             it assumes where a file says nothing.
         names: its checkpoint tables, `model_prefixes`: what may be missing before a

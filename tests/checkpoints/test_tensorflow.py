@@ -277,3 +277,10 @@ def test_names_without_data(data_dir):
     assert shapes == dict(tf.train.list_variables(str(prefix)))
     with pytest.raises(CheckpointError, match='data-00000-of-00001.*missing'):
         checkpoint['bert/embeddings/word_embeddings']
+
+
+@pytest.mark.parametrize('name', ['', 'a\0b', '\ud800'], ids=ascii)
+def test_names_that_no_index_can_hold(tmp_path, name):
+    with pytest.raises(CheckpointError, match='cannot be the name'):
+        write_tensorflow(tmp_path / 'm', {'a': np.zeros(1), name: np.zeros(1)})
+    assert not list(tmp_path.iterdir())

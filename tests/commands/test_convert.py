@@ -317,3 +317,15 @@ def test_a_config_in_our_spelling_becomes_theirs(tmp_path):
     assert model.config.n_embd == SMALL['hidden_size']
     assert model.config.n_inner == SMALL['intermediate_size']
     assert model.config.n_positions == SMALL['max_position']
+
+
+@pytest.mark.parametrize(
+    'key', ['num_hidden_layers', 'max_window_layers', 'vocab_size']
+)
+def test_a_config_without_end_is_refused_at_once(google, tmp_path, capsys, key):
+    config = tmp_path / 'config.json'
+    config.write_text(json.dumps(CONFIG | {key: 10**12}))
+    assert convert(google, tmp_path / 'hf', '--config', config) == 2
+    error = capsys.readouterr().err
+    assert f'config.json: {key}=1000000000000 is beyond any model' in error
+    assert not (tmp_path / 'hf').exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mutations import damage_json
 
+from keraseff.models.config import make_config
 from keraseff.models.config import read_config
 
 CONFIG = {
@@ -43,3 +44,12 @@ def test_endless_values(value, tmp_path):
     path.write_text(f'{{"vocab_size": {value}}}')
     with pytest.raises(ValueError, match='config.json'):
         read_config(path)
+
+
+def test_sizes_without_end_are_refused_at_once():
+    options = dict(CONFIG, num_hidden_layers=1, intermediate_size=4)
+    options |= {'hidden_size': 10**15 + 1, 'num_attention_heads': 10**14}
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match='does not divide hidden_size'):
+        make_config(options, {})
+    assert time.perf_counter() - began < 1
