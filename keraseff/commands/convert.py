@@ -111,6 +111,7 @@ def run(options):
         path.unlink(missing_ok=True)
     if not options.quiet:
         print(_summary(subject, target, tensors, companions))
+        _note_left_out(subject.checkpoint, transformer)
     return 0
 
 
@@ -264,6 +265,17 @@ def _write(tensors, target, max_shard_size):
         return
     notes = {'format': 'pt'} if target.dialect == 'huggingface' else None
     write_safetensors(target.path, tensors, notes, max_shard_size=max_shard_size)
+
+
+def _note_left_out(source, transformer):
+    from keraseff.models.conversion import left_out
+
+    names = left_out(source, transformer) if transformer else []
+    if names:
+        shown = ', '.join(names[:3]) + (
+            f' and {len(names) - 3} more' * (len(names) > 3)
+        )
+        print(f'note: left out, as of another model: {plain(shown)}', file=sys.stderr)
 
 
 def _summary(subject, target, tensors, companions):

@@ -92,6 +92,17 @@ def convert_names(source, transformer, dialect):
     return Checkpoint(source.path, dialect, tensors), lost
 
 
+def left_out(source, transformer):
+    """The source's tensors that belong to another model, which its family ignores.
+
+    Such as the generator in a file of ELECTRA's two models.
+    """
+    _, used = _pieces(source, transformer)
+    pattern = re.compile(transformer.ignored or r'(?!)')
+    rest = sorted(set(source) - used)
+    return [n for n in rest if pattern.search(n) and not IGNORED.search(n)]
+
+
 def _pieces(source, transformer):
     """{left: Piece} of what a file has, and the names of tensors to leave unnoticed."""
     pieces, unnoticed = {}, set()
@@ -110,7 +121,7 @@ def _pieces(source, transformer):
 
 
 def _tied(words, output):
-    """Whether an output matrix (e, v) is the embeddings (v, e), a few rows at a time."""
+    """Whether an output matrix (e, v) is the embeddings (v, e), seen block by block."""
     if output.shape != words.shape[::-1]:
         return False
     first, second = words.read(), output.read().T

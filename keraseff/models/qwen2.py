@@ -30,9 +30,9 @@ def qwen_windows(options):
         return {'sliding_window': None, 'layer_types': None}
     types = options.get('layer_types')
     if types is None:
-        full = options.get('max_window_layers', 28)
-        rest = max(0, options.get('num_hidden_layers', full) - full)
-        types = ['full_attention'] * full + ['sliding_attention'] * rest
+        layers, full = options.get('num_hidden_layers', 0), 28
+        full = min(options.get('max_window_layers', full), layers)
+        types = ['full_attention'] * full + ['sliding_attention'] * (layers - full)
     window = options.get('sliding_window', 4096)
     return {'sliding_window': window, 'layer_types': types}
 

@@ -221,7 +221,9 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> Any:
     buffer = Path(path).read_bytes()
     try:
         return rust.Tokenizer.from_buffer(buffer)
-    except Exception as error:  # the package raises nothing more precise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the package panics outside of Exception
         raise ValueError(
             f'{os.fspath(path)!r} is not a tokenizer.json, or a damaged one ({error});'
             ' fetch it again.'

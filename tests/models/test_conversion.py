@@ -12,8 +12,10 @@ from keraseff.checkpoints import DictCheckpoint
 from keraseff.checkpoints import open_checkpoint
 from keraseff.checkpoints import write_safetensors
 from keraseff.checkpoints import write_tensorflow
+from keraseff.models import MODELS
 from keraseff.models import build_transformer_model
 from keraseff.models.conversion import convert_names
+from keraseff.models.conversion import left_out
 from keraseff.models.recognition import families
 
 CONFIG = SMALL | {'attention_head_size': 4}
@@ -165,3 +167,13 @@ def test_transformers_opens_the_result_and_agrees(tmp_path):
     nsp, mlm = built.model.predict([ids, ids * 0], verbose=0)
     np.testing.assert_allclose(mlm, theirs.prediction_logits, atol=1e-5)
     np.testing.assert_allclose(nsp, theirs.seq_relationship_logits, atol=1e-5)
+
+
+def test_the_other_model_in_a_file_is_told():
+    """A file of ELECTRA's two: the discriminator goes, the generator is named."""
+    model = MODELS['electra'](SMALL)
+    tensors = {right: np.zeros(1) for right in model.table('tensorflow').values()}
+    other = 'generator/encoder/layer_0/output/dense/kernel'
+    source = DictCheckpoint(tensors | {other: np.zeros(1), 'global_step': np.zeros(())})
+    assert left_out(source, model) == [other]
+    assert left_out(DictCheckpoint(tensors), model) == []

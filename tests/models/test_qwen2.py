@@ -78,6 +78,7 @@ def test_windows_count_where_the_file_says_so():
 
     assert windows(sliding_window=5, max_window_layers=1) == (None, None)
     used = {'use_sliding_window': True, 'sliding_window': 5}
+    assert windows(**used, max_window_layers=10**12) == (5, ['f', 'f', 'f'])
     assert windows(**used, max_window_layers=1) == (5, ['f', 's', 's'])
     assert windows(**used) == (5, ['f', 'f', 'f'])
     types = ['sliding_attention', 'full_attention', 'sliding_attention']
