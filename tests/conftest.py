@@ -12,6 +12,8 @@ import pytest
 _torch = importlib.util.find_spec('torch') is not None
 os.environ.setdefault('KERAS_BACKEND', 'torch' if _torch else 'tensorflow')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Hundreds of small models are compiled and each runs once.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +23,45 @@ def find_data():
     given = os.environ.get('KERASEFF_DATA')
     folder = Path(given) if given else ROOT.parent / 'shared' / 'data'
     return folder if folder.is_dir() else None
+
+
+OTHER_BACKENDS = [
+    name
+    for name in ('tensorflow', 'jax', 'torch')
+    if name != os.environ['KERAS_BACKEND'] and importlib.util.find_spec(name)
+]
+
+
+def pytest_collection_modifyitems(items):
+    """What waits for the other backends comes last."""
+    items.sort(key=lambda item: item.path.name == 'test_backends.py')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def other_backends(request, tmp_path_factory):
+    """{backend: (log, process)}: the contracts, beside everything else.
+
+    They start with the session if `test_backends.py` is part of it.
+    """
+    started = {}
+    asked = any(i.path.name == 'test_backends.py' for i in request.session.items)
+    if asked and 'KERASEFF_ONE_BACKEND' not in os.environ:
+        folder = tmp_path_factory.mktemp('backends')
+        for name in OTHER_BACKENDS:
+            environment = dict(os.environ, KERAS_BACKEND=name, KERASEFF_ONE_BACKEND='1')
+            log = (folder / name).open('w+', encoding='utf-8')
+            command = [sys.executable, '-m', 'pytest', '-q', '-m', 'every_backend']
+            started[name] = (
+                log,
+                subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdout=log, stderr=log
+                ),
+            )
+    yield started
+    for log, process in started.values():
+        process.kill()
+        process.wait()
+        log.close()
 
 
 @pytest.fixture(scope='session')

@@ -88,7 +88,6 @@ def peer(row, architecture, folder, **save):
     return make_peer(f'{family}{architecture}', folder, config | changes, **save)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('row', PEERS)
 def test_hidden_states_equal_transformers(row, tmp_path):
     model = peer(row, 'Model', tmp_path)
