@@ -264,6 +264,12 @@ def check_family(name, config, **options):
     return {re.sub(r'\d+', '{i}', variable) for variable in variables}
 
 
+def check_contract(name, configs, **options):
+    """`check_family` of unlike configs, and `check_tables` of them all."""
+    found = [check_family(name, config, **options) for config in configs]
+    check_tables(name, set().union(*found))
+
+
 def check_tables(name, found):
     """The tables of a family name nothing that no model of it has.
 

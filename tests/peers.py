@@ -171,6 +171,31 @@ def check_against_peer(
     assert_gradients_close(gradient, expected, rows)
 
 
+def check_saving(kind, folder, ids, types=None, real=None, **options):
+    """transformers opens what we save in place of a peer's file, and agrees.
+
+    Args:
+        kind: the class of transformers; its output is `logits`.
+        folder: where `make_peer` wrote one.
+        ids, types, real: as for `run_peer`.
+        options: of `build_transformer_model`.
+    """
+    transformers = pytest.importorskip('transformers')
+    ours = build_transformer_model(folder, folder, return_keras_model=False, **options)
+    for weight in ours.model.weights:
+        weight.assign(weight.value * 0.5)
+    ours.save_weights_as_checkpoint(folder / 'model.safetensors')
+    again, report = getattr(transformers, kind).from_pretrained(
+        folder, output_loading_info=True
+    )
+    wrong = {'missing_keys', 'unexpected_keys', 'mismatched_keys'} & set(report)
+    assert not any(report[key] for key in wrong), report
+    theirs = run_peer(again.eval(), ids, types, real)['logits']
+    found = ours.model.predict(ids if types is None else [ids, types], verbose=0)
+    seen = ids > 0 if real is None else real
+    assert_close(found[seen], theirs[seen], atol=1e-4, rtol=1e-4)
+
+
 def check_against_bert4keras(case, data_dir, atol=1e-5, change=None, **options):
     """Ours gives the outputs that bert4keras gave, stored beside the real data.
 

@@ -7,7 +7,6 @@ from keras.layers import Input
 from keraseff.checkpoints import expand
 from keraseff.layers import Embedding
 from keraseff.layers import Layer
-from keraseff.layers import MultiHeadAttention
 from keraseff.layers import T5Relative
 from keraseff.models.t5_config import T5_ALIASES
 from keraseff.models.t5_config import T5Config
@@ -250,28 +249,10 @@ class T5_Decoder(T5Part):
 
     def attend_to_context(self, x, name):
         """Attention of the decoder's steps to the encoder's."""
-        p, context = self._cross_p, self._context
-        arguments = {'p': p, 'residual': self._cross_scores}
-        arguments = {k: v for k, v in arguments.items() if v is not None}
-        out = self.apply(
-            x,
-            MultiHeadAttention,
-            arguments={'k': context, 'v': context} | arguments,
-            heads=self.num_attention_heads,
-            head_size=self.attention_head_size,
-            out_dim=self.hidden_size,
-            key_size=self.attention_key_size,
-            use_bias=self.use_bias,
-            attention_dropout=self.attention_dropout_rate,
-            mechanism=self.attention,
-            position=None if p is None else self.position(**self.position_options()),
-            return_attention_scores=self.residual_attention_scores,
-            kernel_initializer=self.initializer,
-            name=name,
-            **self.attention_options,
-        )
-        if self.residual_attention_scores:
-            out, self._cross_scores = out
+        arguments = {'k': self._context, 'v': self._context}
+        arguments |= {'p': self._cross_p, 'residual': self._cross_scores}
+        positioned = self._cross_p is not None
+        out, self._cross_scores = self.attention_layer(x, name, arguments, positioned)
         return out
 
     def apply_final_layers(self, x):

@@ -182,6 +182,23 @@ class Transformer:
     def attend(self, x, name):
         """Self-attention, with residual scores where asked for."""
         arguments = {'p': self._p, 'dense': self._dense, 'residual': self._scores}
+        positioned = self.position is not None
+        out, self._scores = self.attention_layer(
+            x, name, arguments, positioned, self.causal
+        )
+        return out
+
+    def attention_layer(self, x, name, arguments, positioned, causal=False):
+        """`MultiHeadAttention` of the model's sizes.
+
+        Args:
+            arguments: of its call; those that are None are left out.
+            positioned: whether it takes positions, `p` among the arguments.
+            causal: no query sees a later key.
+
+        Returns:
+            The sequence, and the scores where they are to be summed, else None.
+        """
         out = self.apply(
             x,
             MultiHeadAttention,
@@ -193,16 +210,14 @@ class Transformer:
             use_bias=self.use_bias,
             attention_dropout=self.attention_dropout_rate,
             mechanism=self.attention,
-            position=self.position and self.position(**self.position_options()),
-            causal=self.causal,
+            position=self.position(**self.position_options()) if positioned else None,
+            causal=causal,
             return_attention_scores=self.residual_attention_scores,
             kernel_initializer=self.initializer,
             name=name,
             **self.attention_options,
         )
-        if self.residual_attention_scores:
-            out, self._scores = out
-        return out
+        return out if self.residual_attention_scores else (out, None)
 
     def position_options(self):
         """The arguments of the position class, in the graph and in attention alike."""

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from harness import assert_close
-from harness import check_family
-from harness import check_tables
+from harness import check_contract
 from harness import randomise
 from peers import assert_gradients_close
 from peers import embedding_gradient
@@ -41,20 +40,11 @@ FORMULA = {
         0.1,
     ),
 }
-_seen = {}
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize('row', ROWS)
-def test_contract(row):
-    _seen[row] = check_family('gpt2_ml', SMALL | ROWS[row])
-
-
-def test_tables_name_nothing_else():
-    for row in ROWS:
-        if row not in _seen:
-            test_contract(row)
-    check_tables('gpt2_ml', set().union(*_seen.values()))
+def test_contract():
+    check_contract('gpt2_ml', [SMALL | row for row in ROWS.values()])
 
 
 @pytest.mark.every_backend

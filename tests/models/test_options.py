@@ -17,7 +17,14 @@ from keraseff.models.saving import save_weights
 
 CONFIG = SMALL | {'attention_key_size': 4, 'vocab_size': 20}
 # One name for each class; a part of T5 stands for all of it.
-LEFT_OUT = {'albert_unshared': 'cannot be saved', 'mt5.1.1_encoder': 'is t5.1.1 here'}
+LEFT_OUT = {
+    'albert_unshared': 'cannot be saved',
+    'electra': 'is a BERT here',
+    'mistral': 'is a LLaMA here',
+    'mt5.1.1_encoder': 'is a T5 here',
+    'qwen2': 'is a LLaMA here',
+    't5.1.1_encoder': 'is a T5 here',
+}
 FAMILIES = sorted(
     {
         family: name

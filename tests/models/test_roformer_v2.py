@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 from harness import assert_close
-from harness import check_family
-from harness import check_tables
+from harness import check_contract
 from harness import randomise
 from harness import to_numpy
 from peers import check_against_bert4keras
@@ -56,8 +55,7 @@ def opened(config, rng, **options):
 
 @pytest.mark.every_backend
 def test_contract():
-    rows = [check_family('roformer_v2', SMALL | row) for row in FAMILIES]
-    check_tables('roformer_v2', set().union(*rows))
+    check_contract('roformer_v2', [SMALL | row for row in FAMILIES])
 
 
 CASES = {
