@@ -13,6 +13,7 @@ _torch = importlib.util.find_spec('torch') is not None
 os.environ.setdefault('KERAS_BACKEND', 'torch' if _torch else 'tensorflow')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # Hundreds of small models are compiled and each runs once.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -120,10 +120,13 @@ def _newest(state: Path) -> Path:
 
 
 def _nothing(path: Path) -> CheckpointError:
+    if not path.exists() and not path.parent.is_dir():
+        return CheckpointError(path, 'does not exist.')
     folder = path if path.is_dir() else path.parent
     there = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
     more = f' and {len(there) - 20} more' if len(there) > 20 else ''
     listing = f'{there[:20]}{more}' if there else 'nothing'
+    found = 'no weights found' if path.exists() else 'does not exist'
     return CheckpointError(
-        path, f'no weights found. {folder} holds {listing}; expected {_ACCEPTED}.'
+        path, f'{found}. {folder} holds {listing}; expected {_ACCEPTED}.'
     )

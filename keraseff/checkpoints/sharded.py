@@ -40,7 +40,9 @@ class ShardedCheckpoint(Checkpoint):
         path = Path(path)
         weight_map = parse_json(path, MappedFile(path).stream[:]).get('weight_map')
         if not isinstance(weight_map, dict):
-            raise CheckpointError(path, "has no 'weight_map'.")
+            raise CheckpointError(
+                path, "has no 'weight_map', so is no index of weights; name the folder."
+            )
         shards: dict[str, Checkpoint] = {}
         tensors: dict[str, Stored] = {}
         for name, file in weight_map.items():

@@ -150,8 +150,14 @@ def rename(subject, dialect, drop):
     from keraseff.models.conversion import convert_names
     from keraseff.models.fitting import check_options
     from keraseff.models.fitting import guess_options
+    from keraseff.models.recognition import LEAST_SCORE
 
     source, chosen = subject.checkpoint, subject.chosen
+    if subject.why == '--model' and chosen.score < LEAST_SCORE:
+        raise ValueError(
+            f'{source.path}: its tensors are not those of --model {chosen.name}; leave '
+            'it out.'
+        )
     if dialect == source.dialect:
         return _copied(source, drop), None
     if chosen is None or not chosen.rows:
@@ -283,7 +289,8 @@ def _summary(subject, target, tensors, companions):
     size = human_size(sum(path.stat().st_size for path in written))
     names = [path.name for path in written] + [item.path.name for item in companions]
     shown = ', '.join(names[:6]) + (f' and {len(names) - 6} more' * (len(names) > 6))
-    family = f'{subject.chosen.name}, ' if subject.chosen else ''
+    known = subject.chosen and subject.chosen.rows
+    family = f'{subject.chosen.name}, ' if known else ''
     text = f'{family}{len(tensors)} tensors, {target.dialect} names, {size}'
     lines = [
         f'{paint("written", "good")} {target.folder or target.path}: {plain(text)}'

@@ -105,9 +105,11 @@ def build_transformer_model(
         CheckpointError: the checkpoint does not fit, or cannot be read.
     """
     options = read_config(config_path)
-    family = _family(model if model is not None else options.get('model_type', 'bert'))
-    family = family.variant(options)
-    transformer = family(options, application, **kwargs)
+    family = _family(model, options).variant(options)
+    try:
+        transformer = family(options, application, **kwargs)
+    except ValueError as error:
+        raise ValueError(f'{error}{_said(model, options)}') from error
     if checkpoint_path is not None:
         transformer.expect_checkpoint()
     transformer.build()
@@ -116,16 +118,28 @@ def build_transformer_model(
     return transformer.model if return_keras_model else transformer
 
 
-def _family(model):
-    if not isinstance(model, str):
+def _family(model, options):
+    if model is not None and not isinstance(model, str):
         return model
-    if model.lower() in MODELS:
-        return MODELS[model.lower()]
-    near = difflib.get_close_matches(model, MODELS, n=1, cutoff=0.75)
+    name = str(options.get('model_type', 'bert') if model is None else model)
+    if name.lower() in MODELS:
+        return MODELS[name.lower()]
+    near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.75)
     hint = f'  Did you mean {near[0]!r}?' if near else ''
+    if model is None:
+        hint = '  Pass model=… if it is one of them all the same.'
+    said = f"The config's model_type {name!r}" if model is None else f'model={name!r}'
     raise ValueError(
-        f'model={model!r} is unknown; there are: {", ".join(sorted(MODELS))}.{hint}'
+        f'{said} is unknown; there are: {", ".join(sorted(MODELS))}.{hint}'
     )
+
+
+def _said(model, options):
+    """Another family that the config names, for an error."""
+    name = options.get('model_type')
+    if model is None or name not in MODELS or MODELS[name] is _family(model, {}):
+        return ''
+    return f'  Its model_type is {name!r}; leave model={model!r} out?'
 
 
 __all__ = [

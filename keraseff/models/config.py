@@ -29,6 +29,9 @@ LEAST = {
     'segment_vocab_size': 0,
 }
 
+# The most that a size may be; no model comes near.
+MOST = 2**31 - 1
+
 CONFIG_FILES = ('config.json', 'bert_config.json')
 
 
@@ -116,9 +119,10 @@ class Config:
         for field, least in LEAST.items():
             value = getattr(self, field)
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or value < least:
+            if not whole or not least <= value <= MOST:
                 raise ValueError(
-                    f'{field}={value!r} must be a whole number of {least} or more.'
+                    f'{field}={value!r} must be a whole number of {least} or more, '
+                    f'and no more than {MOST}.'
                 )
         for field in ('dropout_rate', 'attention_dropout_rate'):
             object.__setattr__(self, field, getattr(self, field) or 0.0)
@@ -181,6 +185,11 @@ def read_config(config):
     path = Path(config)
     if path.is_dir():
         path = _find(path)
+    elif not path.exists():
+        raise FileNotFoundError(
+            f'{path}: there is no such file or folder.  Nothing is fetched from '
+            'anywhere: download the model, and pass the folder it lies in.'
+        )
     try:
         options = json.loads(path.read_text(encoding='utf-8'))
     except UnicodeDecodeError as error:

@@ -31,6 +31,9 @@ IGNORED = re.compile(
 )
 # The output matrices that may be tied to the token embeddings.
 OUTPUT_MATRICES = ('MLM-Decoder/kernel', 'Output-LM/kernel')
+_OUTPUTS = ('MLM-Decoder', 'Output-LM', 'Decoder-Output-LM')
+# What stands between the tokens and the heads, without which numbers would differ.
+_COMPUTES = re.compile(r'(^|-)Transformer-|^Embedding-Mapping/')
 _RIGHT = re.compile(r'(.+?)(?:\|([T=]))?(?:\[(\d+)/(\d+)\])?')
 
 
@@ -114,6 +117,8 @@ class _Plan:
         self.missing = []
         self.misshaped = []
         self.used = set()
+        self.left_over = []  # parts of blocks that the config leaves out
+        self.idle = []  # embeddings that it leaves out
         variables = named_variables(transformer)
         self.table = {
             left: parse_slot(left, right, source.dialect)
@@ -124,6 +129,10 @@ class _Plan:
             self.used.update(transformer.tensor_names(slot.tensor))
             if left in variables:
                 self._add(left, slot, tensor, variables[left])
+            elif tensor is not None and _COMPUTES.search(left):
+                self.left_over.append(f'{tensor}, for {left}')
+            elif tensor is not None and left.startswith('Embedding-'):
+                self.idle.append(tensor)
         self._check_tied(variables)
 
     def _find(self, right):
@@ -207,26 +216,40 @@ class _Plan:
         """Raise, or warn, for what does not fit.
 
         Raises:
-            CheckpointError: tensors are missing or mis-shaped, unless the model says
-                ignore_invalid_weights.
+            CheckpointError: tensors are missing or mis-shaped, or the file is another
+                family's, unless the model says ignore_invalid_weights.
         """
         wrong = [f'missing: {text}' for text in self.missing]
         wrong += [f'mis-shaped: {text}' for text in self.misshaped]
+        wrong += [f'the config leaves out: {text}' for text in self.left_over]
         extra = sorted(n for n in self.names - self.used if not self._ignored(n))
-        unused = f'tensors that no layer takes: {_few(extra)}' if extra else ''
-        if wrong and not self.transformer.ignore_invalid_weights:
-            lines = '\n  '.join(wrong[:20] + [unused] * bool(extra))
+        notes = [f'tensors that no layer takes: {_few(extra)}'] if extra else []
+        if self.idle:
+            notes.append(f'the model has no place for {_few(self.idle)}')
+        lenient = self.transformer.ignore_invalid_weights
+        other = self._other_family() if (wrong or extra) and not lenient else ''
+        if (wrong or other) and not lenient:
+            lines = '\n  '.join(wrong[:20] + notes)
             more = f'\n  and {len(wrong) - 20} more' if len(wrong) > 20 else ''
             raise CheckpointError(
                 self.source.path,
                 f'it does not fit this {type(self.transformer).__name__}'
-                f'{self._other_family()}; no weight was changed.\n  '
-                f'{lines}{more}\n'
-                'Check the config; ignore_invalid_weights=True leaves such weights as '
-                'they are, autoresize_weights=True tiles or cuts mis-shaped ones.',
+                f'{other}; no weight was changed.\n  {lines}{more}\n{self._advice()}',
             )
-        for text in wrong + [unused] * bool(extra):
+        for text in wrong + notes:
             warnings.warn(f'{self.source.path}: {text}.', stacklevel=4)
+
+    def _advice(self):
+        advice = (
+            'Check the config; ignore_invalid_weights=True leaves such weights as '
+            'they are, autoresize_weights=True tiles or cuts mis-shaped ones.'
+        )
+        if any(f'for {end}' in text for text in self.missing for end in _OUTPUTS):
+            advice = (
+                'The file has no output matrix of its own: if its model scores tokens '
+                f'with their embeddings, pass tie_word_embeddings=True.  {advice}'
+            )
+        return advice
 
     def _other_family(self):
         from keraseff.models.recognition import looks_like  # which imports this

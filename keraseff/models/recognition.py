@@ -152,7 +152,7 @@ def looks_like(checkpoint, transformer):
     best = likeliest(found)
     if best[0].score < 0.8 or best[0].score <= asked:
         return ''
-    kinds = ' or '.join(describe_family(each.name) for each in best[:4])
+    kinds = ' or '.join(dict.fromkeys(describe_family(e.name) for e in best[:4]))
     options = ' or '.join(f'model={each.name!r}' for each in best[:4])
     return f'this looks like {kinds}; pass {options}'
 

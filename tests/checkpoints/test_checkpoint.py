@@ -71,7 +71,7 @@ def test_nothing_found_says_what_lies_there(tmp_path):
             open_checkpoint(path)
     with pytest.raises(CheckpointError, match='index: the index is missing'):
         open_checkpoint(tmp_path / 'm.ckpt.data-00000-of-00001')
-    with pytest.raises(CheckpointError, match='holds nothing'):
+    with pytest.raises(CheckpointError, match='does not exist'):
         open_checkpoint(tmp_path / 'absent' / 'bert_model.ckpt')
     (tmp_path / 'notes').write_text('hello')
     with pytest.raises(CheckpointError, match='of no known kind'):

@@ -48,8 +48,10 @@ def test_endless_values(value, tmp_path):
 
 def test_sizes_without_end_are_refused_at_once():
     options = dict(CONFIG, num_hidden_layers=1, intermediate_size=4)
-    options |= {'hidden_size': 10**15 + 1, 'num_attention_heads': 10**14}
     began = time.perf_counter()
+    odd = {'hidden_size': 2**31 - 1, 'num_attention_heads': 2**30}
     with pytest.raises(ValueError, match='does not divide hidden_size'):
-        make_config(options, {})
+        make_config(options | odd, {})
+    with pytest.raises(ValueError, match='hidden_size=10+ must be .* no more than'):
+        make_config(options | {'hidden_size': 10**15, 'num_attention_heads': 1}, {})
     assert time.perf_counter() - began < 1

@@ -33,7 +33,6 @@ def opened(path, family):
     return checkpoint, found
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('family', KINDS, ids=lambda f: f.__name__)
 def test_sizes_are_told_from_the_shapes_of_any_family(family, tmp_path):
     built = family(CONFIG)

@@ -86,7 +86,6 @@ RULES = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('rule', RULES)
 def test_scaling_rules_equal_transformers(rule, tmp_path):
     rope = {'rope_type': rule, 'rope_theta': 300.0} | RULES[rule]

@@ -155,3 +155,48 @@ def test_damaged_files_say_so(tmp_path):
     assert_close(values(model), before, atol=0)
     with pytest.raises((CheckpointError, FileNotFoundError), match='nowhere'):
         build(tmp_path / 'nowhere')
+
+
+def test_a_file_of_another_family_is_refused_though_all_is_found(tmp_path):
+    """BERT has all that NEZHA wants, and Qwen2 all that LLaMA does; and more."""
+    bert = build_transformer_model(SMALL, return_keras_model=False)
+    bert.save_weights_as_checkpoint(tmp_path / 'bert.ckpt')
+    with pytest.raises(CheckpointError, match=r"looks like a BERT .*model='bert'"):
+        build_transformer_model(SMALL, tmp_path / 'bert.ckpt', 'nezha')
+    with pytest.warns(UserWarning, match='position_embeddings'):
+        build_transformer_model(
+            SMALL, tmp_path / 'bert.ckpt', 'nezha', ignore_invalid_weights=True
+        )
+    qwen = build_transformer_model(SMALL, model='qwen2', return_keras_model=False)
+    qwen.save_weights_as_checkpoint(tmp_path / 'qwen.safetensors')
+    with pytest.raises(CheckpointError, match=r'leaves out: .*q_proj\.bias'):
+        build_transformer_model(SMALL, tmp_path / 'qwen.safetensors', 'llama')
+
+
+def test_embeddings_that_the_model_goes_without_are_named(tmp_path):
+    bert = build_transformer_model(SMALL, return_keras_model=False)
+    bert.save_weights_as_checkpoint(tmp_path / 'bert.ckpt')
+    with pytest.warns(UserWarning, match='no place for .*token_type_embeddings'):
+        build_transformer_model(
+            SMALL, tmp_path / 'bert.ckpt', shared_segment_embeddings=True
+        )
+
+
+def test_a_missing_output_matrix_brings_the_advice_to_tie_it(tmp_path):
+    tied = {'model': 't5.1.1', 'tie_word_embeddings': True}
+    t5 = build_transformer_model(SMALL, return_keras_model=False, **tied)
+    t5.save_weights_as_checkpoint(tmp_path / 't5.safetensors')
+    with pytest.raises(CheckpointError, match='pass tie_word_embeddings=True'):
+        build_transformer_model(SMALL, tmp_path / 't5.safetensors', 't5.1.1')
+    build_transformer_model(SMALL, tmp_path / 't5.safetensors', **tied)
+
+
+def test_the_config_says_which_family_it_is():
+    with pytest.raises(ValueError, match="config's model_type 'qwen3_moe' is unknown"):
+        build_transformer_model(SMALL | {'model_type': 'qwen3_moe'})
+    with pytest.raises(ValueError, match="leave model='bert' out"):
+        build_transformer_model({'model_type': 'gpt2', 'n_embd': 4}, model='bert')
+    with pytest.raises(FileNotFoundError, match='Nothing is fetched'):
+        build_transformer_model('bert-base-chinese')
+    with pytest.raises(ValueError, match='no more than'):
+        build_transformer_model(SMALL | {'vocab_size': 10**12})

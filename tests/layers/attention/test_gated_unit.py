@@ -74,7 +74,6 @@ def test_the_unit_equals_the_slow_version(name, position, use_bias, rng):
     np.testing.assert_allclose((found * direction).sum(), expected, rtol=1e-3)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('name', NAMES)
 def test_no_step_sees_a_later_one_when_causal(name, rng):
     x = rng.normal(size=(1, 20, 6)).astype('float32')

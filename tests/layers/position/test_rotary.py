@@ -69,7 +69,6 @@ def test_rotation_is_that_of_llama(scaling, rng):
             np.testing.assert_allclose(found, peer.numpy(), atol=2e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('scaling', SCALINGS, ids=lambda s: s['rope_type'])
 def test_each_rule_meets_the_contract_of_a_layer(scaling):
     x = np.zeros((2, 40, 8), 'float32')
@@ -150,7 +149,6 @@ def test_a_share_is_that_of_gpt_neox(rng):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('interleaved', [True, False])
 def test_only_distance_matters(interleaved, rng):
     q, k = rng.normal(size=(2, 1, 6, 2, 8)).astype('float32')
