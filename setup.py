@@ -25,6 +25,7 @@ setup(
         'jieba',
         'h5py',
         'safetensors',
+        'ml_dtypes',  # bfloat16 in numpy; Keras needs it as well
         'sentencepiece>=0.2.3',  # offsets in characters
         'tokenizers>=0.20',
     ],
