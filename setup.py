@@ -38,6 +38,7 @@ setup(
             'torch==2.13.0',  # a release known to pass, rather than any
             'transformers>=4.40',
             'seqeval',
+            'entmax==1.3',
         ],
     },
 )

@@ -176,13 +176,31 @@ def _check_fit(make, call, inputs):
     assert any(moved)
 
 
-def check_mechanism(mechanism, position=None, causal_allowed=True):
+# Options with which a mechanism does more than nothing on a few steps.
+MECHANISM_OPTIONS = {
+    'atrous': {'rate': 2},
+    'diag': {'block': 4},
+    'fixed': {'stride': 3, 'c': 1},
+    'linear': {'chunk': 4},
+    'linformer': {'length': 16, 'k': 3},
+    'local': {'reach': 2},
+    'sparse': {'rate': 3, 'reach': 1},
+    'strided': {'stride': 3},
+    'synthesizer': {'length': 16},
+    'top_k': {'k': 3},
+    'vq': {'codes': 5, 'block': 2},
+}
+
+
+def check_mechanism(mechanism, position=None, options=None):
     """The contract of an attention mechanism, inside an attention layer.
 
     Args:
         mechanism: its name, or a function that makes a fresh instance.
         position: a position's name or None.
-        causal_allowed: it can be causal; otherwise asking must raise ValueError.
+        options: a dict of the mechanism's arguments, where it is a name.
+
+    Asking one that cannot be causal to be so must raise ValueError.
     """
     make = mechanism if callable(mechanism) else lambda: mechanism
 
@@ -192,6 +210,7 @@ def check_mechanism(mechanism, position=None, causal_allowed=True):
             4,
             out_dim=6,
             mechanism=make(),
+            mechanism_options=options,
             position=position,
             causal=causal,
             **kwargs,
@@ -199,9 +218,9 @@ def check_mechanism(mechanism, position=None, causal_allowed=True):
 
     x = np.random.default_rng(1).normal(size=(2, 7, 6)).astype('float32')
     check_layer(attention, x)
-    if not causal_allowed:
+    if not attention().mechanism.can_be_causal:
         with pytest.raises(ValueError, match='causal'):
-            attention(causal=True)(x)
+            attention(causal=True)
         return
     layer = attention(causal=True)
     before = to_numpy(layer(x))

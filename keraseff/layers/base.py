@@ -1,5 +1,6 @@
 """The base of every layer here: the config is written once, for all of them."""
 
+import difflib
 import inspect
 
 import keras
@@ -53,6 +54,73 @@ def _deserialize(value):
     if isinstance(value, dict) and 'class_name' in value:
         return keras.saving.deserialize_keras_object(value)
     return value
+
+
+def make_named(what, name, makers, options=None, /, **offered):
+    """The layer that a name stands for.
+
+    Args:
+        what: the argument that holds the name, for errors: 'mechanism', 'position' ….
+        name: a key of `makers`.
+        makers: {name: class or function}.
+        options: arguments that the caller asks for; each must be understood.
+        offered: arguments that are given to those makers that take them.
+
+    Raises:
+        ValueError: nobody bears that name.
+        TypeError: an option is unknown, with the nearest known one.
+    """
+    if name not in makers:
+        near = difflib.get_close_matches(str(name), makers, n=1, cutoff=0.6)
+        hint = f'  Did you mean {near[0]!r}?' if near else ''
+        raise ValueError(
+            f'{what}={name!r} is unknown; there are: {", ".join(sorted(makers))}.{hint}'
+        )
+    maker, options = makers[name], dict(options or {})
+    check_options(f'{what}={name!r}', maker, options)
+    known = (*accepted(maker), 'name', 'dtype')
+    offered = {key: value for key, value in offered.items() if key in known}
+    return maker(**{**offered, **options})
+
+
+def check_options(said, maker, options):
+    """Raise TypeError for options that a layer's class, or a function, does not take.
+
+    Args:
+        said: what asked for it, for the error: "mechanism='performer'".
+    """
+    taken = accepted(maker)
+    for key in options:
+        if key not in (*taken, 'name', 'dtype'):
+            near = difflib.get_close_matches(key, taken, n=1, cutoff=0.5)
+            hint = f'  Did you mean {near[0]!r}?' if near else ''
+            raise TypeError(
+                f'{said} has no option {key!r}; it has: '
+                f'{", ".join(taken) or "none"}.{hint}'
+            )
+
+
+def accepted(maker):
+    """The names of the arguments that a layer's class, or a function, takes."""
+    if isinstance(maker, type) and issubclass(maker, Layer):
+        return maker._argument_names()
+    return list(inspect.signature(maker).parameters)
+
+
+def left_open(maker):
+    """The names of the arguments that have no default, or None."""
+    parameters = inspect.signature(maker).parameters.values()
+    unset = (inspect.Parameter.empty, None)
+    return [p.name for p in parameters if p.default in unset]
+
+
+def copy_of(layer, **changes):
+    """A new layer with the same options, and weights of its own once it is built.
+
+    Args:
+        changes: arguments in place of the layer's own, such as `name`.
+    """
+    return type(layer).from_config({**layer.get_config(), **changes})
 
 
 class Loss(Layer):

@@ -105,9 +105,11 @@ class BERT(Transformer):
 
     def apply_position(self, x, position_ids):
         """Absolute positions are added, others made ready for the attention layers."""
+        if self.stepping is not None:
+            position_ids = self.stepping.ids()
         ids = {} if position_ids is None else {'position_ids': position_ids}
-        if 'position' in self.embeddings:
-            return self.apply(
+        if self.attention_parts.added == 'learned':
+            x = self.apply(
                 x,
                 PositionEmbedding,
                 arguments=ids,
@@ -117,14 +119,9 @@ class BERT(Transformer):
                 embeddings_initializer=self.initializer,
                 name='Embedding-Position',
             )
-        if self.position is not None:
-            self._p = self.apply(
-                x,
-                self.position,
-                arguments=ids,
-                name=self.position_name,
-                **self.position_options(),
-            )
+        x = self.attention_parts.apply_added(x, ids)
+        name = self.position_name or 'Embedding-Attention-Position'
+        self._p = self.attention_parts.apply_position(x, name, ids)
         return x
 
     def apply_final_layers(self, x):

@@ -15,8 +15,9 @@ ALIASES = {
     'rms_norm_eps': 'layer_norm_eps',
     'layer_norm_epsilon': 'layer_norm_eps',
 }
-# Keywords only: a file's own dtype says how its weights were stored.
-NOT_FROM_FILES = ('dtype',)
+# Keywords only: a file's own dtype says how its weights were stored, and other
+# people's words for the others mean other things.
+NOT_FROM_FILES = ('dtype', 'position', 'window')
 
 # The least that a size may be.
 LEAST = {
@@ -72,7 +73,17 @@ class Config:
         layer_norm_cond: a Keras tensor (b, c) that every normalisation depends on.
         layer_norm_cond_hidden_size, layer_norm_cond_hidden_act: a Dense before that.
         additional_input_layers: more inputs of the model, such as that tensor's.
-        attention: the mechanism of attention, a name or a `Mechanism`.
+        attention: the mechanism of attention, a name in `MECHANISMS` or a `Mechanism`;
+            or what stands in attention's place, a name in `MIXERS` or a `Mixer`.  Of an
+            instance each block gets a copy with weights of its own.
+        attention_options: a dict of its arguments, where `attention` is a name.
+        position: a name in `POSITIONS`, or a `Position`, in place of the family's;
+            'learned', 'hierarchical' and 'sinusoidal' vectors are added to the tokens'
+            instead; 'none' knows no order.
+        position_options: a dict of more arguments of the position.
+        logn: the length of the texts seen in training, beyond which queries grow with
+            the logarithm of the length, see `MultiHeadAttention`.
+        window, sinks: how many steps a query sees, and how many of the first besides.
     """
 
     vocab_size: int
@@ -111,6 +122,12 @@ class Config:
     layer_norm_cond_hidden_act: str = 'linear'
     additional_input_layers: object = None
     attention: object = 'softmax'
+    attention_options: dict | None = None
+    position: object = None
+    position_options: dict | None = None
+    logn: int | None = None
+    window: int | None = None
+    sinks: int = 0
     pad_token_id: int | None = 0
     dtype: object = None
 

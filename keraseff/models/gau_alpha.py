@@ -47,6 +47,9 @@ class GAUAlpha(RoFormerV2):
 
     def attend(self, x, name):
         """The unit, with residual scores where asked for."""
+        if self.attention_parts.mixes or self.stepping is not None:
+            return super().attend(x, name)
+        self.attended.append(name)
         arguments = {'p': self._p, 'dense': self._dense, 'residual': self._scores}
         out = self.apply(
             x,
@@ -56,17 +59,22 @@ class GAUAlpha(RoFormerV2):
             key_size=self.attention_key_size,
             activation=self.hidden_act,
             use_bias=self.use_bias,
-            normalization=self.attention,
             attention_dropout=self.attention_dropout_rate,
             kernel_initializer=self.initializer,
-            position=self.position(**self.position_options()),
+            position=self.attention_parts.make_position(),
             causal=self.causal,
             return_attention_scores=self.residual_attention_scores,
             name=name,
+            **self.attention_parts.mechanism('normalization'),
+            **self.attention_parts.reach(),
         )
         if self.residual_attention_scores:
             out, self._scores = out
         return out
+
+    def position_arguments(self):
+        """One head, whatever the config says."""
+        return super().position_arguments() | {'heads': 1}
 
 
 def _names(table, unit):

@@ -65,7 +65,7 @@ class GPT2(GPT):
             )
 
     @property
-    def attention_options(self):
+    def attention_arguments(self):
         """The scaling of the scores."""
         return {'attention_scale': self.scale_attn_weights}
 

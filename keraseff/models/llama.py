@@ -2,10 +2,7 @@
 
 import dataclasses
 
-from keras import ops
-
 from keraseff.layers import FeedForward
-from keraseff.layers import Layer
 from keraseff.layers import Rotary
 from keraseff.models.bert import BERT
 from keraseff.models.config import LanguageModelConfig
@@ -74,33 +71,6 @@ class LLaMAConfig(DecoderConfig):
     mlp_bias: bool = False
 
 
-class SlidingWindow(Layer):
-    """Each step sees those less than `window` steps before it, and all after it.
-
-    Args:
-        window: how many steps, its own among them.
-
-    Call argument `dense`: another mask (b or 1, n, n) that must allow it too.
-
-    (b, n, …) -> bool (1 or b, n, n), true where a row may see a column.
-    Longformer, 2020, https://arxiv.org/abs/2004.05150
-    """
-
-    def __init__(self, window, **kwargs):
-        super().__init__(**kwargs)
-        self.window = window
-
-    def call(self, x, dense=None):
-        """The mask."""
-        steps = ops.arange(ops.shape(x)[1])
-        seen = (steps[:, None] - steps[None] < self.window)[None]
-        return seen if dense is None else ops.logical_and(seen, dense)
-
-    def compute_mask(self, x, dense=None, previous_mask=None):
-        """None: a mask has none."""
-        return None
-
-
 class LLaMA(BERT):
     """A decoder of rotations, gated feed-forward networks and root mean squares.
 
@@ -114,7 +84,7 @@ class LLaMA(BERT):
     position_name = 'Embedding-Rotary-Position'
     causal = True
     pre_norm = True
-    norm_options = {'zero_mean': False, 'offset': False}
+    norm_arguments = {'zero_mean': False, 'offset': False}
     epsilon = 1e-6
     heads = ('lm',)
     reads_padding = True
@@ -176,7 +146,7 @@ class LLaMA(BERT):
         return self.attention_bias
 
     @property
-    def attention_options(self):
+    def attention_arguments(self):
         """Grouped queries, and what a family normalises or leaves without bias."""
         return {
             'kv_heads': self.num_key_value_heads,
@@ -185,7 +155,7 @@ class LLaMA(BERT):
             'qk_norm_epsilon': self.epsilon,
         }
 
-    def position_options(self):
+    def position_arguments(self):
         """Half of the channels is turned with the other half."""
         return {
             'head_size': self.attention_key_size,
@@ -196,16 +166,7 @@ class LLaMA(BERT):
         }
 
     def normalise_embeddings(self, x):
-        """No normalisation here; the mask of the windows is made once for all."""
-        if self.sliding_window is not None:
-            self._window = self.apply(
-                x,
-                SlidingWindow,
-                arguments={} if self._dense is None else {'dense': self._dense},
-                window=self.sliding_window,
-                name='Attention-Sliding-Window',
-            )
-        self._everything = self._dense
+        """No normalisation here."""
         return self.dropout(x, 'Embedding-Dropout')
 
     def apply_main_layers(self, x, index):
@@ -213,7 +174,7 @@ class LLaMA(BERT):
         types = self.layer_types
         slides = types is None or types[index] == 'sliding_attention'
         windowed = slides and self.sliding_window is not None
-        self._dense = self._window if windowed else self._everything
+        self.window = self.sliding_window if windowed else self.config.window
         return super().apply_main_layers(x, index)
 
     def feed_forward(self, x, name):

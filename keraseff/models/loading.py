@@ -34,6 +34,10 @@ OUTPUT_MATRICES = ('MLM-Decoder/kernel', 'Output-LM/kernel')
 _OUTPUTS = ('MLM-Decoder', 'Output-LM', 'Decoder-Output-LM')
 # What stands between the tokens and the heads, without which numbers would differ.
 _COMPUTES = re.compile(r'(^|-)Transformer-|^Embedding-Mapping/')
+# The beginning of names that no other program has.
+OURS = 'keraseff/'
+# Attention's own weights, which another mechanism may not have.
+_ATTENTION = re.compile(r'(SelfAttention|GatedAttentionUnit)/')
 _RIGHT = re.compile(r'(.+?)(?:\|([T=]))?(?:\[(\d+)/(\d+)\])?')
 
 
@@ -100,10 +104,16 @@ def load_weights(transformer, checkpoint, mapping=None):
 
 
 def table_of(transformer, dialect, mapping=None):
-    """{'Layer/variable': tensor} of the family, or of a table in its place."""
-    if mapping is None:
-        return transformer.table(dialect)
-    return expand(mapping, transformer.num_hidden_layers)
+    """{'Layer/variable': tensor} of the family, or of a table in its place.
+
+    Variables that no table names, such as a mechanism's own, have names that only files
+    of ours hold.
+    """
+    if mapping is not None:
+        return expand(mapping, transformer.num_hidden_layers)
+    table = transformer.table(dialect)
+    ours = {left: f'{OURS}{left}|=' for left in named_variables(transformer)}
+    return {**{k: v for k, v in ours.items() if k not in table}, **table}
 
 
 class _Plan:
@@ -119,6 +129,8 @@ class _Plan:
         self.used = set()
         self.left_over = []  # parts of blocks that the config leaves out
         self.idle = []  # embeddings that it leaves out
+        self.fresh = []  # what no file of the family has
+        self.swapped = transformer.attention_parts.swapped
         variables = named_variables(transformer)
         self.table = {
             left: parse_slot(left, right, source.dialect)
@@ -129,6 +141,8 @@ class _Plan:
             self.used.update(transformer.tensor_names(slot.tensor))
             if left in variables:
                 self._add(left, slot, tensor, variables[left])
+            elif tensor is not None and self.swapped and _ATTENTION.search(left):
+                self.idle.append(tensor)
             elif tensor is not None and _COMPUTES.search(left):
                 self.left_over.append(f'{tensor}, for {left}')
             elif tensor is not None and left.startswith('Embedding-'):
@@ -142,6 +156,9 @@ class _Plan:
 
     def _add(self, left, slot, tensor, variable):
         wanted = tuple(variable.shape)
+        if tensor is None and slot.tensor.startswith(OURS):
+            self.fresh.append(left)
+            return
         if tensor is None:
             self.missing.append(f'{slot.tensor}, of shape {wanted}, for {left}')
             return
@@ -226,6 +243,11 @@ class _Plan:
         notes = [f'tensors that no layer takes: {_few(extra)}'] if extra else []
         if self.idle:
             notes.append(f'the model has no place for {_few(self.idle)}')
+        if self.fresh:
+            notes.append(
+                f'the file has nothing for {_few(self.fresh)}, which keep the values '
+                'they begin with'
+            )
         lenient = self.transformer.ignore_invalid_weights
         other = self._other_family() if (wrong or extra) and not lenient else ''
         if (wrong or other) and not lenient:

@@ -40,9 +40,9 @@ class NEZHA(BERT):
                 "use_relative_position=false: that is a BERT; pass model='bert'."
             )
 
-    def position_options(self):
+    def position_arguments(self):
         """The sizes of the vectors, and of their table."""
-        return super().position_options() | {'reach': self.max_relative_position}
+        return super().position_arguments() | {'reach': self.max_relative_position}
 
     def tensor_names(self, tensor):
         """Early PyTorch files say `bert.` for the model, Hugging Face's `nezha.`."""

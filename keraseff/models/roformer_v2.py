@@ -49,7 +49,7 @@ class RoFormerV2(RoFormer):
     """
 
     use_bias = False
-    norm_options = {'zero_mean': False, 'scale': False, 'offset': False}
+    norm_arguments = {'zero_mean': False, 'scale': False, 'offset': False}
     heads = ('mlm',)
     initializer_order = 2
 

@@ -22,7 +22,7 @@ def save_weights(transformer, filename, mapping=None, dtype=None):
     dialect = 'huggingface' if filename.endswith('.safetensors') else 'tensorflow'
     tensors = _tensors(transformer, dialect, mapping, dtype or 'float32')
     if dialect == 'huggingface':
-        tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        tensors = {name: np.asarray(a, order='C') for name, a in tensors.items()}
         write_safetensors(filename, tensors, metadata={'format': 'pt'})
     else:
         write_tensorflow(filename, tensors)

@@ -47,12 +47,13 @@ class T5Part(Transformer):
     applications = ('encoder',)
     position = T5Relative
     pre_norm = True
-    norm_options = {'zero_mean': False, 'offset': False}
-    attention_options = {'attention_scale': False}
+    norm_arguments = {'zero_mean': False, 'offset': False}
+    attention_arguments = {'attention_scale': False}
     use_bias = False
     epsilon = 1e-6
     heads = ('lm',)
     reads_padding = True
+    adds_positions = False
     config_class = T5Config
     aliases = T5_ALIASES
     defaults = {'hidden_act': 'relu'}
@@ -80,7 +81,7 @@ class T5Part(Transformer):
         """Hugging Face's word for the activation, and who scores the tokens."""
         return translate_t5(super().translate(options))
 
-    def position_options(self):
+    def position_arguments(self):
         """Buckets that tell earlier keys from later ones, unless there are none."""
         return {
             'heads': self.num_attention_heads,
@@ -129,15 +130,20 @@ class T5Part(Transformer):
             name=name,
         )
 
+    def start(self, batch, length):
+        """Raise ValueError: the decoder needs what the encoder made as well."""
+        raise ValueError(
+            f'{type(self).__name__} cannot go step by step; call its decoder on the '
+            "encoder's output and all that is written so far."
+        )
+
     def relative_position(self, x, side, **arguments):
         """The biases of all blocks' scores, from one table."""
-        return self.apply(
+        return self.attention_parts.apply_position(
             x,
-            self.position,
-            arguments=arguments,
+            f'{side}-Embedding-Relative-Position',
+            arguments,
             embeddings_initializer=self.initializer,
-            name=f'{side}-Embedding-Relative-Position',
-            **self.position_options(),
         )
 
     def table(self, dialect):

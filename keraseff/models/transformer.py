@@ -12,14 +12,15 @@ from keraseff.initializers import unfilled
 from keraseff.layers import Add
 from keraseff.layers import FeedForward
 from keraseff.layers import LayerNormalization
-from keraseff.layers import MultiHeadAttention
 from keraseff.models.application import APPLICATIONS
 from keraseff.models.application import UniLMMask
+from keraseff.models.attention_parts import AttentionParts
 from keraseff.models.config import Config
 from keraseff.models.config import make_config
 from keraseff.models.config import renamed
 from keraseff.models.loading import load_weights
 from keraseff.models.saving import save_weights
+from keraseff.models.stepping import Stepping
 
 
 class Transformer:
@@ -38,10 +39,11 @@ class Transformer:
         position, position_name: None, or a class of `Position` and its layer's name.
         causal: no step sees a later one, whatever the application.
         pre_norm: the normalisation stands before a layer, not after its sum.
-        norm_options, attention_options: more arguments of `LayerNormalization` and of
-            `MultiHeadAttention`.
+        norm_arguments, attention_arguments: more arguments of `LayerNormalization` and
+            of `MultiHeadAttention`.
         use_bias, epsilon, mlm_epsilon: of all layers.
         heads: which of pool, nsp, mlm, lm it may bear.
+        adds_positions: it can add vectors of positions to those of the tokens.
         reads_padding: believe a file's pad_token_id.  Those of Chinese BERTs often say
             1 where the vocabulary has [PAD] at 0, as bert4keras takes it.
         config_class, aliases, defaults: its options, other spellings of them, and what
@@ -62,13 +64,14 @@ class Transformer:
     position_name = None
     causal = False
     pre_norm = False
-    norm_options = {}
-    attention_options = {}
+    norm_arguments = {}
+    attention_arguments = {}
     use_bias = True
     epsilon = 1e-12
     mlm_epsilon = 1e-12
     heads = ('pool', 'nsp', 'mlm')
     reads_padding = False
+    adds_positions = True
     config_class = Config
     aliases = {}
     defaults = {}
@@ -107,6 +110,9 @@ class Transformer:
             self.epsilon = self.mlm_epsilon = self.layer_norm_eps
         self._scores = self._dense = self._p = None
         self._to_load = frozenset()
+        self.stepping, self.attended = None, []
+        self.attention_parts = AttentionParts(self)
+        self.position = self.attention_parts.position
 
     @classmethod
     def variant(cls, options):
@@ -181,15 +187,18 @@ class Transformer:
 
     def attend(self, x, name):
         """Self-attention, with residual scores where asked for."""
+        if self.stepping is not None:
+            return self.stepping.attend(x, self.apply(name=name))
+        self.attended.append(name)
         arguments = {'p': self._p, 'dense': self._dense, 'residual': self._scores}
-        positioned = self.position is not None
+        positioned = self.attention_parts.position is not None
         out, self._scores = self.attention_layer(
             x, name, arguments, positioned, self.causal
         )
         return out
 
     def attention_layer(self, x, name, arguments, positioned, causal=False):
-        """`MultiHeadAttention` of the model's sizes.
+        """Attention of the model's sizes, or what `attention` puts in its place.
 
         Args:
             arguments: of its call; those that are None are left out.
@@ -199,27 +208,9 @@ class Transformer:
         Returns:
             The sequence, and the scores where they are to be summed, else None.
         """
-        out = self.apply(
-            x,
-            MultiHeadAttention,
-            arguments={k: v for k, v in arguments.items() if v is not None},
-            heads=self.num_attention_heads,
-            head_size=self.attention_head_size,
-            out_dim=self.hidden_size,
-            key_size=self.attention_key_size,
-            use_bias=self.use_bias,
-            attention_dropout=self.attention_dropout_rate,
-            mechanism=self.attention,
-            position=self.position(**self.position_options()) if positioned else None,
-            causal=causal,
-            return_attention_scores=self.residual_attention_scores,
-            kernel_initializer=self.initializer,
-            name=name,
-            **self.attention_options,
-        )
-        return out if self.residual_attention_scores else (out, None)
+        return self.attention_parts.apply(x, name, arguments, positioned, causal)
 
-    def position_options(self):
+    def position_arguments(self):
         """The arguments of the position class, in the graph and in attention alike."""
         return {'head_size': self.attention_key_size}
 
@@ -258,7 +249,7 @@ class Transformer:
             hidden_activation=self.layer_norm_cond_hidden_act,
             hidden_initializer=self.initializer,
             name=name,
-            **self.norm_options,
+            **self.norm_arguments,
         )
 
     def dropout(self, x, name):
@@ -308,6 +299,40 @@ class Transformer:
         """A normal distribution cut at two deviations, of `initializer_range`."""
         return TruncatedNormal(stddev=self.initializer_range)
 
+    # One step at a time
+
+    def start(self, batch, length):
+        """The state before the first step, for `step`.
+
+        Args:
+            batch: number of texts.
+            length: the most steps that will come.
+
+        Raises:
+            ValueError: a layer is not causal, or cannot go step by step.
+        """
+        return Stepping.begin(self, batch, length)
+
+    def step(self, inputs, t, state):
+        """What the model says after step t, from that step's tokens alone.
+
+        Args:
+            inputs: (b, 1) integers for each of the model's inputs but positions; a list
+                where there are several.
+            t: the number of the step, from 0; an int or a scalar tensor.
+            state: what `start` or the step before returned, a list of dicts of tensors.
+
+        Returns:
+            Row t of the model's output, (b, 1, v), and the state for the next step,
+            whose size does not change.
+        """
+        self.stepping, self._scores = Stepping(self, t, state), None
+        try:
+            out = self.call(self.stepping.inputs(inputs))
+            return out, self.stepping.after
+        finally:
+            self.stepping = self._scores = None
+
     # Weights
 
     def table(self, dialect):
@@ -336,6 +361,10 @@ class Transformer:
             return
         lefts = (left for dialect in self.names for left in self.table(dialect))
         self._to_load = frozenset(left.split('/')[0] for left in lefts)
+
+    def draw_anew(self, name):
+        """A layer that no checkpoint has the weights of gets numbers in any case."""
+        self._to_load = self._to_load - {name}
 
     def load_weights_from_checkpoint(self, checkpoint, mapping=None):
         """Load weights; nothing changes unless everything fits.

@@ -18,12 +18,82 @@ def default(options, dim, base, length):
     return plain_frequencies(dim, base), 1.0
 
 
+def _factor(options, length):
+    """s, how often the text exceeds what was trained; may follow the present text."""
+    if not options.get('dynamic'):
+        return options['factor']
+    return ops.maximum(length / options['original_max_position_embeddings'], 1.0)
+
+
+def _slower(plain, factor, exponents):
+    """θ_m / factor^e_m, for a number or a tensor."""
+    if isinstance(factor, int | float):
+        return plain * float(factor) ** -exponents
+    fewer = ops.exp(-ops.log(factor) * ops.cast(exponents, 'float32'))
+    return fewer * ops.cast(plain, 'float32')
+
+
+def _ntk_exponents(dim):
+    # The base multiplied by s^(dim / (dim - 2)), written as powers of s.
+    return np.arange(0, dim, 2) / max(dim - 2, 1)
+
+
 def linear(options, dim, base, length):
     """All positions divided by `factor`.
 
     Chen et al., Position Interpolation, 2023, https://arxiv.org/abs/2306.15595
     """
-    return plain_frequencies(dim, base) / options['factor'], 1.0
+    plain = plain_frequencies(dim, base)
+    return _slower(plain, _factor(options, length), np.ones(len(plain))), 1.0
+
+
+def ntk(options, dim, base, length):
+    """A base grown by s^(dim / (dim - 2)): the first pair as it is, the last θ / s.
+
+    bloc97, NTK-aware scaled RoPE, 2023; https://kexue.fm/archives/9675
+    """
+    plain = plain_frequencies(dim, base)
+    return _slower(plain, _factor(options, length), _ntk_exponents(dim)), 1.0
+
+
+def ntk_fixed(options, dim, base, length):
+    """The m-th pair of 1 … dim/2 slower by s^(2m/dim), so that the first is so too.
+
+    Su, 2023, https://kexue.fm/archives/9706
+    """
+    plain = plain_frequencies(dim, base)
+    share = (np.arange(len(plain)) + 1) * 2 / dim
+    return _slower(plain, _factor(options, length), share), 1.0
+
+
+def ntk_mixed(options, dim, base, length):
+    """The m-th pair of 1 … dim/2 slower by exp(a m^b), a (dim/2)^b = ln s; b = 0.75.
+
+    b = 1 is `ntk_fixed`, b = 0 `linear`.
+    Su, 2023, https://kexue.fm/archives/9706
+    """
+    plain = plain_frequencies(dim, base)
+    share = ((np.arange(len(plain)) + 1) * 2 / dim) ** options.get('b', 0.75)
+    return _slower(plain, _factor(options, length), share), 1.0
+
+
+def ntk_by_parts(options, dim, base, length):
+    """Pairs of ≤ alpha turns interpolated, those of ≥ beta kept, a ramp between.
+
+    The turns are those over the trained length, alpha = 1, beta = 32.  This is the
+    formula of the paper, without its temperature; `yarn` is the authors' code, whose
+    ramp runs over the pairs' numbers.
+    Peng et al., YaRN, 2023, https://arxiv.org/abs/2309.00071, section 3.2
+    """
+    plain = plain_frequencies(dim, base)
+    turns = options['original_max_position_embeddings'] * plain / (2 * math.pi)
+    low, high = options.get('alpha', 1), options.get('beta', 32)
+    share = np.clip((turns - low) / (high - low), 0, 1)
+    slow = _slower(plain, _factor(options, length), np.ones(len(plain)))
+    if isinstance(slow, np.ndarray):
+        return (1 - share) * slow + share * plain, 1.0
+    kept, part = (ops.cast(x, 'float32') for x in (share * plain, 1 - share))
+    return part * slow + kept, 1.0
 
 
 def dynamic(options, dim, base, length):
@@ -35,9 +105,7 @@ def dynamic(options, dim, base, length):
     """
     trained, factor = options['max_position'], options['factor']
     growth = factor * ops.maximum(length / trained, 1.0) - (factor - 1)
-    exponents = np.arange(0, dim, 2) / max(dim - 2, 1)
-    slower = ops.exp(-ops.log(growth) * ops.cast(exponents, 'float32'))
-    return slower * ops.cast(plain_frequencies(dim, base), 'float32'), 1.0
+    return _slower(plain_frequencies(dim, base), growth, _ntk_exponents(dim)), 1.0
 
 
 def yarn(options, dim, base, length):
@@ -124,25 +192,41 @@ def proportional(options, dim, base, length):
     return np.where(np.arange(len(plain)) < turning, plain, 0), 1.0
 
 
+_TRAINED = 'original_max_position_embeddings'
+_YARN = (
+    'beta_fast',
+    'beta_slow',
+    'truncate',
+    'attention_factor',
+    'mscale',
+    'mscale_all_dim',
+)
+# Each rule with the options it needs, and those it takes.
 ROTARY_SCALINGS = {
-    'default': (default, ()),
-    'linear': (linear, ('factor',)),
-    'dynamic': (dynamic, ('factor', 'max_position')),
-    'yarn': (yarn, ('factor', 'original_max_position_embeddings')),
+    'default': (default, (), ()),
+    'linear': (linear, ('factor',), ('dynamic', _TRAINED)),
+    'pi': (linear, ('factor',), ('dynamic', _TRAINED)),
+    'ntk': (ntk, ('factor',), ('dynamic', _TRAINED)),
+    'ntk_fixed': (ntk_fixed, ('factor',), ('dynamic', _TRAINED)),
+    'ntk_mixed': (ntk_mixed, ('factor',), ('b', 'dynamic', _TRAINED)),
+    'ntk_by_parts': (
+        ntk_by_parts,
+        ('factor', _TRAINED),
+        ('alpha', 'beta', 'dynamic'),
+    ),
+    'dynamic': (dynamic, ('factor', 'max_position'), (_TRAINED,)),
+    'yarn': (yarn, ('factor', _TRAINED), _YARN),
     'longrope': (
         longrope,
-        ('factor', 'original_max_position_embeddings', 'short_factor', 'long_factor'),
+        ('factor', _TRAINED, 'short_factor', 'long_factor'),
+        ('attention_factor',),
     ),
     'llama3': (
         llama3,
-        (
-            'factor',
-            'low_freq_factor',
-            'high_freq_factor',
-            'original_max_position_embeddings',
-        ),
+        ('factor', 'low_freq_factor', 'high_freq_factor', _TRAINED),
+        (),
     ),
-    'proportional': (proportional, ()),
+    'proportional': (proportional, (), ('factor', 'partial_rotary_factor')),
 }
 
 
@@ -154,7 +238,10 @@ def complete_scaling(scaling=None, max_position=None):
             stands under 'rope_type', in older files under 'type'.
         max_position: the longest text of the model (`max_position_embeddings`), in
             place of a missing `original_max_position_embeddings`; with both, the
-            missing `factor` of yarn and longrope is their ratio.
+            missing `factor` of yarn, ntk_by_parts and longrope is their ratio.
+
+    With 'dynamic': True, the linear and the ntk rules look at the present length: s is
+    its ratio to the original length, at least 1, in place of `factor`.
 
     Raises:
         ValueError: the rule is unknown, or lacks numbers that it needs.
@@ -167,9 +254,11 @@ def complete_scaling(scaling=None, max_position=None):
     options['rope_type'] = kind
     original = options.setdefault('original_max_position_embeddings', max_position)
     options['max_position'] = max_position or original
-    if kind in ('yarn', 'longrope') and original and max_position:
+    if kind in ('yarn', 'ntk_by_parts', 'longrope') and original and max_position:
         options.setdefault('factor', max_position / original)
-    needed = ROTARY_SCALINGS[kind][1]
+    needed, optional = ROTARY_SCALINGS[kind][1:]
+    if options.get('dynamic') and 'dynamic' in optional:
+        needed = (_TRAINED,)
     missing = [name for name in needed if options.get(name) is None]
     if missing:
         raise ValueError(
@@ -187,11 +276,22 @@ def rotary_frequencies(dim, base=10000, scaling=None, max_position=None, length=
         base: wavelengths run from 2π to base × 2π before scaling; a `rope_theta` in
             `scaling` stands above it.
         scaling, max_position: see `complete_scaling`.
-        length: the present number of steps, a number or a tensor; two rules look at it.
+        length: the present number of steps, a number or a tensor; the rules for which
+            `looks_at_length` is true look at it.
 
     -> (⌈dim/2⌉,), float.  Raises ValueError as `complete_scaling` does.
     """
     options = complete_scaling(scaling, max_position)
-    rule, _ = ROTARY_SCALINGS[options['rope_type']]
+    rule = ROTARY_SCALINGS[options['rope_type']][0]
     length = ops.cast(ops.convert_to_tensor(length), 'float32')
     return rule(options, dim, options.get('rope_theta', base), length)
+
+
+def looks_at_length(options):
+    """Whether a complete scaling's frequencies change as the text grows.
+
+    What was rotated for a shorter text then has to be rotated anew.
+    """
+    kind = options['rope_type']
+    growing = options.get('dynamic') and 'dynamic' in ROTARY_SCALINGS[kind][2]
+    return bool(growing) or kind in ('dynamic', 'longrope')

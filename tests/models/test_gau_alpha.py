@@ -205,7 +205,7 @@ def test_residual_scores_pass_from_unit_to_unit(texts, rng):
         ({}, {'with_nsp': True}, 'no head with_nsp'),
         ({'use_bias': True}, {}, 'use_bias=True'),
         ({'attention_scale': False}, {}, 'attention_scale'),
-        ({'normalization': 'entmax'}, {}, "'entmax' is unknown"),
+        ({'normalization': 'entmux'}, {}, "'entmux' is unknown"),
     ],
 )
 def test_other_models_are_refused(config, options, match):

@@ -1,19 +1,15 @@
 """The gated attention unit: attention and feed-forward network in one layer."""
 
-from keras import ops
 from keras.layers import Dense
 
 from keraseff.initializers import fresh
-from keraseff.layers.attention.mask import Mask
-from keraseff.layers.attention.multi_head import get_mechanism
-from keraseff.layers.base import Layer
+from keraseff.layers.attention.attention import Attention
 from keraseff.layers.normalization import ScaleOffset
-from keraseff.layers.position import get_position
 from keraseff.ops.activations import activation_name
 from keraseff.ops.activations import get_activation
 
 
-class GatedAttentionUnit(Layer):
+class GatedAttentionUnit(Attention):
     """(u ⊙ A v) W_o with [u, v, z] = swish(x W_i), and A of q = γ_q z, k = γ_k z.
 
     One head of few channels; the gate u does what the other heads would.  Two such
@@ -33,6 +29,8 @@ class GatedAttentionUnit(Layer):
         position: a name, a `Position`, or None for no sense of order.
         causal: no query sees a later key.
         return_attention_scores: also return the scaled scores, before masks.
+        mechanism_options, position_options, logn, window, sinks: as in
+            `MultiHeadAttention`.
 
     Call arguments are those of `MultiHeadAttention`; `k` and `v` must be there where
     `self_attention` is False and only there.  Unlike bert4keras, which masks the keys
@@ -56,6 +54,11 @@ class GatedAttentionUnit(Layer):
         position=None,
         causal=False,
         return_attention_scores=False,
+        mechanism_options=None,
+        position_options=None,
+        logn=None,
+        window=None,
+        sinks=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -64,23 +67,49 @@ class GatedAttentionUnit(Layer):
         self.activation = activation_name(activation)
         self.use_bias = use_bias
         self.self_attention = self_attention
-        self.attention_scale = attention_scale
-        self.attention_dropout = attention_dropout or 0.0
-        self.normalization = get_mechanism(
-            normalization, self.attention_dropout, self.dtype_policy
-        )
         self.kernel_initializer = kernel_initializer
-        self.position = get_position(position, key_size)
-        self.causal = causal
-        self.return_attention_scores = return_attention_scores
-        if not (self.normalization.forms_scores and self.normalization.compares):
+        self.normalization = self._assemble(
+            normalization,
+            position,
+            1,
+            causal,
+            mechanism_options=mechanism_options,
+            position_options=position_options,
+            attention_scale=attention_scale,
+            attention_dropout=attention_dropout,
+            return_attention_scores=return_attention_scores,
+            logn=logn,
+            window=window,
+            sinks=sinks,
+        )
+        if not self.normalization.compares:
             raise ValueError(
-                f'{type(self.normalization).__name__} never forms the score matrix of '
-                "queries and keys; use a mechanism that does, such as 'squared_relu'."
+                f'{type(self.normalization).__name__} never compares queries with '
+                "keys, which is what this unit does; use 'squared_relu', say."
             )
 
-    def build(self, q_shape, k_shape=None, v_shape=None, p_shape=None):
+        mixes = self.position is not None and self.position.mixes
+        if mixes and units != key_size:
+            raise ValueError(
+                f'{type(self.position).__name__} adds vectors of key_size={key_size} '
+                f'channels to values of units={units}; make them equal, or use rotary.'
+            )
+
+    @property
+    def _mechanism(self):
+        return self.normalization
+
+    def build(
+        self,
+        q_shape,
+        k_shape=None,
+        v_shape=None,
+        p_shape=None,
+        dense_shape=None,
+        residual_shape=None,
+    ):
         """Make the projections."""
+        self._check_inputs(k_shape, dense_shape, residual_shape)
         self._check_sources(k_shape, v_shape)
         units, size = self.units, self.key_size
         if self.self_attention:
@@ -93,8 +122,23 @@ class GatedAttentionUnit(Layer):
             self.v_dense = self._projection('v_dense', units, v_shape)
         mixed = (*q_shape[:-1], units)
         self.o_dense = self._projection('o_dense', q_shape[-1], mixed, None)
-        if self.position is not None and p_shape is None and not self.position.built:
-            self.position.build(q_shape)
+        m, n = q_shape[:2], (k_shape or q_shape)[:2]
+        one = ((*m, 1, size), (*n, 1, size), (*n, 1, units))
+        self._build_parts(*one, q_shape, p_shape)
+
+    def compute_output_shape(
+        self,
+        q_shape,
+        k_shape=None,
+        v_shape=None,
+        p_shape=None,
+        dense_shape=None,
+        residual_shape=None,
+    ):
+        """That of the output, and of the scores where they are returned."""
+        self._check_sources(k_shape, v_shape)
+        scores = (q_shape[0], 1, q_shape[1], (k_shape or q_shape)[1])
+        return (q_shape, scores) if self.return_attention_scores else q_shape
 
     def _check_sources(self, k, v):
         if (k is None, v is None) != (self.self_attention, self.self_attention):
@@ -134,37 +178,50 @@ class GatedAttentionUnit(Layer):
         v_mask=None,
     ):
         """Attend, gate and project."""
+        self._check_inputs(k, dense, residual)
         self._check_sources(k, v)
         padding = v_mask
         if v is None:
             padding = q_mask if q_mask is not None else mask
-        if p is None and self.position is not None:
-            p = self.position(q)
+        x = q
+        if p is None:
+            p = self.make_position(q, k)
         u, q, k, v = self._project(q, k, v)
-        scores = self._scores(q, k, p, residual)
-        weights = self.normalization.weigh(scores, Mask(padding, self.causal, dense))
-        mixed = ops.einsum('bhmn,bnhd->bmhd', weights, v[:, :, None])
-        if self.position is not None:
-            mixed = self.position.mix(mixed, weights, p)
+        where = self.mask(padding, dense)
+        mixed, scores = self.mix(q, k, v, x, p, where, residual)
         out = self.o_dense(u * mixed[:, :, 0])
         return (out, scores) if self.return_attention_scores else out
 
+    def start(self, batch, length):
+        """The state before the first step: tensors for `length` steps at most."""
+        self._check_steps()
+        return self._start(batch, length, 1, 1, self.units)
+
+    def _check_steps(self):
+        if not self.self_attention:
+            raise ValueError(
+                f'{self.name} takes its keys from another sequence; only '
+                'self-attention goes step by step.'
+            )
+
+    def step(self, x, t, state, p=None, residual=None):
+        """Step number t alone; arguments as in `MultiHeadAttention.step`."""
+        if p is None:
+            p = self.position_at(x, t, state)
+        u, q, k, v = self._project(x, None, None)
+        mixed, scores, state = self.mix_step(q, k, v, x, t, state, p, residual)
+        out = self.o_dense(u * mixed[:, :, 0])
+        return (out, scores, state) if self.return_attention_scores else (out, state)
+
     def _project(self, q, k, v):
+        """The gate (b, m, units), and one head each of queries, keys and values."""
         units = self.units
         if self.self_attention:
             x = self.i_dense(q)
             u, v, z = x[..., :units], x[..., units : 2 * units], x[..., 2 * units :]
-            return u, self.q_scaleoffset(z), self.k_scaleoffset(z), v
-        x = self.uq_dense(q)
-        return x[..., :units], x[..., units:], self.k_dense(k), self.v_dense(v)
-
-    def _scores(self, q, k, p, residual):
-        q, k = q[:, :, None], k[:, :, None]  # (b, m, 1, d): a single head
-        if self.position is not None:
-            q, k = self.position.rotate(q, k, p)
-        if self.attention_scale:
-            q = q / self.key_size**0.5
-        scores = self.normalization.score(q, k)  # (b, 1, m, n)
-        if self.position is not None:
-            scores = self.position.bias(scores, q, p)
-        return scores if residual is None else scores + residual
+            q, k = self.q_scaleoffset(z), self.k_scaleoffset(z)
+        else:
+            x = self.uq_dense(q)
+            u, q = x[..., :units], x[..., units:]
+            k, v = self.k_dense(k), self.v_dense(v)
+        return u, q[:, :, None], k[:, :, None], v[:, :, None]

@@ -7,7 +7,7 @@ from keras import ops
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """What a query may see of the keys; three statements, all of which must allow it.
+    """What a query may see of the keys; statements that must all allow it.
 
     Args:
         padding: (b, n) true where a key is real, or None.
@@ -15,24 +15,31 @@ class Mask:
             mechanism can answer with a running sum instead of a matrix.
         dense: (b or 1, m, n) true where query m may see key n, or None; only
             mechanisms that form the score matrix take it.
+        window: how many steps back a query sees, its own among them, and as many
+            ahead; None sees all.
+        sinks: the first keys, which the window does not hide (a Λ-shaped mask).
+
+    Windows with sinks: Han et al., LM-Infinite, 2023, https://arxiv.org/abs/2308.16137
     """
 
     padding: object = None
     causal: bool = False
     dense: object = None
+    window: int | None = None
+    sinks: int = 0
 
     def matrix(self, m, n):
         """All statements as one bool tensor (b or 1, 1, m, n), or None if all is seen.
 
-        With `causal`, the last query stands at the last key, so a cache of earlier keys
-        may make n larger than m.
+        With `causal` or `window`, the last query stands at the last key, so a cache of
+        earlier keys may make n larger than m.
         """
         parts = []
         if self.padding is not None:
             parts.append(ops.cast(self.padding, 'bool')[:, None, None, :])
-        if self.causal:
+        if self.causal or self.window is not None:
             rows = ops.arange(m)[:, None] + (n - m)
-            parts.append((ops.arange(n)[None, :] <= rows)[None, None])
+            parts.append(self.reach(rows, ops.arange(n)[None])[None, None])
         if self.dense is not None:
             parts.append(ops.cast(self.dense, 'bool')[:, None])
         if not parts:
@@ -41,3 +48,18 @@ class Mask:
         for part in parts[1:]:
             seen = ops.logical_and(seen, part)
         return seen
+
+    def reach(self, queries, keys):
+        """Whether `causal`, `window` and `sinks` let steps see steps.
+
+        Args:
+            queries, keys: integer tensors that broadcast.
+        """
+        behind = queries - keys
+        seen = behind >= 0 if self.causal else behind == behind
+        if self.window is None:
+            return seen
+        near = ops.abs(behind) < self.window
+        if self.sinks:
+            near = ops.logical_or(near, keys < self.sinks)
+        return ops.logical_and(seen, near)

@@ -4,32 +4,11 @@ from keras import ops
 from keras.layers import Dense
 
 from keraseff.initializers import fresh
-from keraseff.layers.attention.mask import Mask
-from keraseff.layers.attention.normalizers import NORMALIZERS
-from keraseff.layers.attention.softmax import Softmax
-from keraseff.layers.base import Layer
+from keraseff.layers.attention.attention import Attention
 from keraseff.layers.normalization import LayerNormalization
-from keraseff.layers.position import get_position
 
 
-def get_mechanism(mechanism, dropout=0.0, dtype=None):
-    """The mechanism a name stands for; an instance is returned as it is.
-
-    Raises:
-        ValueError: nobody bears that name.
-    """
-    if not isinstance(mechanism, str):
-        return mechanism
-    if mechanism not in MECHANISMS:
-        known = ', '.join(sorted(MECHANISMS))
-        raise ValueError(f'mechanism={mechanism!r} is unknown; there are: {known}.')
-    return MECHANISMS[mechanism](dropout=dropout, dtype=dtype, name='mechanism')
-
-
-MECHANISMS = {'softmax': Softmax, **NORMALIZERS}
-
-
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(Attention):
     """softmax(q kᵀ / √d) v in several heads, any other mechanism in its place.
 
     Args:
@@ -49,15 +28,25 @@ class MultiHeadAttention(Layer):
         out_bias: a bias in the output projection; as use_bias by default.
         qk_norm: normalise each head's queries and keys by their root mean square.
         qk_norm_epsilon: its ε.
+        mechanism_options, position_options: more arguments of what the names stand for.
+        logn: the length L of the texts seen in training; queries that see n > L keys
+            are multiplied by log n / log L, which keeps the entropy of their weights.
+        window: how many steps a query sees, its own among them; None sees all.
+        sinks: how many of the first keys are seen besides.
 
     Call arguments: `q` (b, m, e); `k`, `v` (b, n, e), by default `q`; `p`, what the
     position layer made of the sequence, by default made here; `dense` (b or 1, m, n),
     true where a query may see a key; `residual` (b, h, m, n), scores of the layer below
     to be added (RealFormer).
 
+    A causal one also goes step by step: `start(batch, length)` makes the state before
+    the first, `step(x, t, state)` turns x (b, 1, e) of step t into (b, 1, out_dim) and
+    the next state; with return_attention_scores the scores come between them.
+
     -> (b, m, out_dim), or with the scores (b, h, m, n) as well.
     https://arxiv.org/abs/1706.03762, RealFormer https://arxiv.org/abs/2012.11747,
-    grouped queries https://arxiv.org/abs/2305.13245
+    grouped queries https://arxiv.org/abs/2305.13245,
+    log n https://kexue.fm/archives/8823
     """
 
     def __init__(
@@ -78,6 +67,11 @@ class MultiHeadAttention(Layer):
         out_bias=None,
         qk_norm=False,
         qk_norm_epsilon=1e-6,
+        mechanism_options=None,
+        position_options=None,
+        logn=None,
+        window=None,
+        sinks=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -90,39 +84,38 @@ class MultiHeadAttention(Layer):
         self.out_bias = use_bias if out_bias is None else out_bias
         self.qk_norm = qk_norm
         self.qk_norm_epsilon = qk_norm_epsilon
-        self.attention_scale = attention_scale
-        self.attention_dropout = attention_dropout or 0.0
-        self.mechanism = get_mechanism(
-            mechanism, self.attention_dropout, self.dtype_policy
-        )
-        self.position = get_position(position, self.key_size, heads)
-        self.causal = causal
-        self.return_attention_scores = return_attention_scores
         self.kernel_initializer = kernel_initializer
-        self._check_parts()
-
-    def _check_parts(self):
         if self.heads % self.kv_heads:
             raise ValueError(
                 f'kv_heads={self.kv_heads} does not divide heads={self.heads}: each '
                 'head of keys and values serves as many heads of queries.'
             )
-        if self.mechanism.forms_scores:
-            return
-        name = type(self.mechanism).__name__
-        if self.position is not None and self.position.needs_scores:
-            raise ValueError(
-                f'{type(self.position).__name__} works on the score matrix, but {name} '
-                'never forms one.  Use Rotary instead.'
-            )
-        if self.return_attention_scores:
-            raise ValueError(
-                f'{name} never forms the score matrix that return_attention_scores '
-                'asks for.  Use a mechanism that does, such as softmax.'
-            )
+        self.mechanism = self._assemble(
+            mechanism,
+            position,
+            heads,
+            causal,
+            mechanism_options=mechanism_options,
+            position_options=position_options,
+            attention_scale=attention_scale,
+            attention_dropout=attention_dropout,
+            return_attention_scores=return_attention_scores,
+            logn=logn,
+            window=window,
+            sinks=sinks,
+        )
 
-    def build(self, q_shape, k_shape=None, v_shape=None, p_shape=None):
+    def build(
+        self,
+        q_shape,
+        k_shape=None,
+        v_shape=None,
+        p_shape=None,
+        dense_shape=None,
+        residual_shape=None,
+    ):
         """Make the projections."""
+        self._check_inputs(k_shape, dense_shape, residual_shape)
         k_shape = k_shape or q_shape
         v_shape = v_shape or k_shape
         kv, keys = self.kv_heads, self.key_size
@@ -135,8 +128,30 @@ class MultiHeadAttention(Layer):
         self.v_dense = self._projection('value', kv * self.head_size, v_shape)
         mixed = (*q_shape[:-1], self.heads * self.head_size)
         self.o_dense = self._projection('output', self.out_dim, mixed, self.out_bias)
-        if self.position is not None and p_shape is None and not self.position.built:
-            self.position.build(q_shape)
+        m, n = q_shape[:2], k_shape[:2]
+        self._build_parts(
+            (*m, self.heads, keys),
+            (*n, self.heads, keys),
+            (*n, self.heads, self.head_size),
+            q_shape,
+            p_shape,
+        )
+
+    # Written out, because shapes are else inferred by calling with some 80 steps, which
+    # a mechanism of fixed length refuses.
+    def compute_output_shape(
+        self,
+        q_shape,
+        k_shape=None,
+        v_shape=None,
+        p_shape=None,
+        dense_shape=None,
+        residual_shape=None,
+    ):
+        """That of the output, and of the scores where they are returned."""
+        out = (*q_shape[:-1], self.out_dim)
+        scores = (q_shape[0], self.heads, q_shape[1], (k_shape or q_shape)[1])
+        return (out, scores) if self.return_attention_scores else out
 
     def _projection(self, name, units, shape, use_bias=None):
         dense = Dense(
@@ -173,46 +188,46 @@ class MultiHeadAttention(Layer):
         v_mask=None,
     ):
         """Attend."""
+        self._check_inputs(None if k is q else k, dense, residual)
         padding = v_mask
         if v is None:
             padding = q_mask if q_mask is not None else mask
         k = q if k is None else k
         v = k if v is None else v
-        if p is None and self.position is not None:
-            p = self.position(q) if k is q else self.position(q, keys=k)
-        where = Mask(padding, self.causal, dense)
+        x = q
+        if p is None:
+            p = self.make_position(q, k)
         q, k = self._compared(q, k) if self.mechanism.compares else (None, None)
         v = self._split(self.v_dense(v), self.kv_heads)  # (b, n, h, d)
-        if self.position is not None and q is not None:
-            q, k = self.position.rotate(q, k, p)
-        if self.attention_scale and q is not None:
-            q = q / self.key_size**0.5
         k, v = self._shared(k), self._shared(v)
-        if not self.mechanism.forms_scores:
-            self._refuse(dense, residual)
-            return self._join(self.mechanism(q, k, v, where=where))
-        return self._weigh(q, k, v, p, where, residual)
-
-    def _weigh(self, q, k, v, p, where, residual):
-        scores = self.mechanism.score(q, k)  # (b, h, m, n)
-        if self.position is not None:
-            scores = self.position.bias(scores, q, p)
-        if residual is not None:
-            scores = scores + residual
-        weights = self.mechanism.weigh(scores, where)
-        mixed = ops.einsum('bhmn,bnhd->bmhd', weights, v)
-        if self.position is not None:
-            mixed = self.position.mix(mixed, weights, p)
+        where = self.mask(padding, dense)
+        mixed, scores = self.mix(q, k, v, x, p, where, residual)
         out = self._join(mixed)
         return (out, scores) if self.return_attention_scores else out
 
-    def _refuse(self, dense, residual):
-        for value, what in ((dense, 'a dense mask'), (residual, 'residual scores')):
-            if value is not None:
-                raise ValueError(
-                    f'{type(self.mechanism).__name__} never forms the score matrix, so '
-                    f'{what} cannot be applied.  Use a mechanism such as softmax.'
-                )
+    def start(self, batch, length):
+        """The state before the first step: tensors for `length` steps at most."""
+        heads = (self.heads, self.kv_heads)
+        return self._start(batch, length, *heads, self.head_size)
+
+    def step(self, x, t, state, p=None, residual=None):
+        """Step number t alone: x (b, 1, e) -> (b, 1, out_dim), and the next state.
+
+        Args:
+            t: 0 for the first, an int or a scalar tensor.
+            state: what `start`, or the step before, returned.
+            p: what the position made of it, see `position_at`; by default made here.
+            residual: scores (b, h, 1, n) to add.
+        """
+        if p is None:
+            p = self.position_at(x, t, state)
+        q, k = self._compared(x, x) if self.mechanism.compares else (None, None)
+        v = self._split(self.v_dense(x), self.kv_heads)
+        mixed, scores, state = self.mix_step(
+            q, k, v, x, t, state, p, residual, self._shared
+        )
+        out = self._join(mixed)
+        return (out, scores, state) if self.return_attention_scores else (out, state)
 
     def _compared(self, q, k):
         q = self._split(self.q_dense(q), self.heads)

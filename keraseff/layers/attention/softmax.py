@@ -37,7 +37,3 @@ class Softmax(ScoreMechanism):
         else:
             weights = ops.cast(ops.softmax(scores, axis=-1), dtype)
         return self.drop(weights) if self.drop else weights
-
-    def call(self, q, k, v, where):
-        """The mixed values (b, m, h, d_v)."""
-        return ops.einsum('bhmn,bnhd->bmhd', self.weigh(self.score(q, k), where), v)

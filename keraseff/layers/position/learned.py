@@ -34,9 +34,9 @@ class PositionEmbedding(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if merge_mode not in _MERGE:
+        if merge_mode not in MERGES:
             raise ValueError(
-                f'merge_mode={merge_mode!r} is unknown; there are: {", ".join(_MERGE)}.'
+                f'merge_mode={merge_mode!r} is unknown; there are: {", ".join(MERGES)}.'
             )
         if hierarchical == 0.5:
             raise ValueError(
@@ -80,7 +80,7 @@ class PositionEmbedding(Layer):
             n = self._checked(x.shape[1], self.input_dim)
             n = ops.shape(x)[1] if n is None else n
             vectors = table[None, :n]
-        return _MERGE[self.merge_mode](x, vectors)
+        return MERGES[self.merge_mode](x, vectors)
 
     def _look_up(self, table, ids):
         if not self.hierarchical:
@@ -90,7 +90,10 @@ class PositionEmbedding(Layer):
         base = (table - a * table[:1]) / (1 - a)
         coarse = ops.take(base, ids // self.input_dim, axis=0)
         fine = ops.take(base, ids % self.input_dim, axis=0)
-        return a * coarse + (1 - a) * fine
+        far = a * coarse + (1 - a) * fine
+        # The same in formula, but not to the last bit.
+        near = ops.take(table, ops.minimum(ids, self.input_dim - 1), axis=0)
+        return ops.where(ids[..., None] < self.input_dim, near, far)
 
     def _checked(self, length, limit):
         if length is not None and length > limit:
@@ -107,7 +110,7 @@ def _concat(x, vectors):
     return ops.concatenate([x, ops.broadcast_to(vectors, shape)], axis=-1)
 
 
-_MERGE = {
+MERGES = {
     'add': lambda x, vectors: x + vectors,
     'mul': lambda x, vectors: x * (vectors + 1),
     'zero': lambda x, vectors: vectors,

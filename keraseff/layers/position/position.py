@@ -22,15 +22,32 @@ class Position(Layer):
             already, where the attention layer divides.
         mix(mixed, weights, p): added to the mixed values (b, m, h, d).
 
-    `needs_scores` is true where `bias` or `mix` is used: only mechanisms that form the
-    score matrix can serve it.
+    Where the score itself depends on distance, `compare(q, k, p, score)` is overridden,
+    which puts the first two around the product.
+
+    `needs_scores` is true where `bias`, `mix` or `compare` is used: only mechanisms
+    that form the score matrix can serve it.  `rotates_once` is true where the rotation
+    of a key depends on its own position alone, so that a cache may keep rotated keys.
+    `causal_only` is true where it makes no sense of later keys.
     """
 
     needs_scores = False
+    rotates_once = True
+    causal_only = False
 
     def compute_mask(self, x, previous_mask=None):
         """None: positions have no padding."""
         return None
+
+    @property
+    def caches_rotated(self):
+        """Whether a cache keeps keys as `rotate` left them, and needs nothing else."""
+        return self.rotates_once and not self.needs_scores
+
+    @property
+    def mixes(self):
+        """Whether something is added to the mixed values."""
+        return type(self).mix is not Position.mix
 
     def rotate(self, q, k, p):
         """Queries and keys, turned by their positions."""
@@ -39,6 +56,16 @@ class Position(Layer):
     def bias(self, scores, q, p):
         """Scores with what distance adds to them."""
         return scores
+
+    def compare(self, q, k, p, score):
+        """The scores (b, h, m, n) with all that distance does to them.
+
+        Args:
+            score: a function of queries and keys, (b, m, h, d), (b, n, h, d) ->
+                (b, h, m, n).
+        """
+        q, k = self.rotate(q, k, p)
+        return self.bias(score(q, k), q, p)
 
     def mix(self, mixed, weights, p):
         """Mixed values with what distance adds to them."""

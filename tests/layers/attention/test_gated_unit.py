@@ -197,8 +197,8 @@ def test_the_config_holds_the_mechanism():
     assert again.position.head_size == 4
 
 
-def test_what_forms_no_scores_is_refused():
-    with pytest.raises(ValueError, match='Mean never forms the score matrix'):
+def test_what_compares_nothing_is_refused():
+    with pytest.raises(ValueError, match='Mean never compares'):
         unit(Mean())
     with pytest.raises(ValueError, match="'squared_rely' is unknown"):
         unit('squared_rely')

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from harness import MECHANISM_OPTIONS
 from harness import assert_close
 from harness import check_layer
 from harness import check_mechanism
@@ -12,16 +13,60 @@ from keras import ops
 from reference.attention import multi_head_attention
 
 from keraseff.layers import MECHANISMS
+from keraseff.layers import Layer
 from keraseff.layers import Mechanism
 from keraseff.layers import MultiHeadAttention
 from keraseff.layers import Position
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('position', [None, 'rotary'])
 @pytest.mark.parametrize('name', sorted(MECHANISMS))
 def test_contract(name, position):
-    check_mechanism(name, position)
+    if position and name == 'synthesizer':
+        pytest.skip('it compares nothing')
+    check_mechanism(name, position, MECHANISM_OPTIONS.get(name))
+
+
+class Bank(Layer):
+    """An attention layer of each mechanism, beside each other; compiled once."""
+
+    def __init__(self, causal=False, **kwargs):
+        super().__init__(**kwargs)
+        self.causal = causal
+        self.bank = {
+            name: MultiHeadAttention(
+                2,
+                4,
+                out_dim=6,
+                mechanism=name,
+                mechanism_options=MECHANISM_OPTIONS.get(name),
+                position='rotary' if name != 'synthesizer' else None,
+                causal=causal,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            for name, kind in sorted(MECHANISMS.items())
+            if kind.can_be_causal or not causal
+        }
+
+    def build(self, x_shape):
+        for layer in self.bank.values():
+            layer.build(x_shape)
+
+    def call(self, x, mask=None):
+        return [layer(x, mask=mask) for layer in self.bank.values()]
+
+    def compute_output_shape(self, x_shape):
+        return [x_shape for _ in self.bank]
+
+    def compute_mask(self, x, previous_mask=None):
+        return [previous_mask for _ in self.bank]
+
+
+@pytest.mark.every_backend
+def test_contract_of_all_at_once(rng):
+    x = rng.normal(size=(2, 7, 6)).astype('float32')
+    check_layer(lambda **kw: Bank(causal=True, **kw), x, half_tolerance=5e-2)
 
 
 def attention(**kwargs):

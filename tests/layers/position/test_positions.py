@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from harness import SMALL
 from harness import assert_close
+from harness import called
 from harness import check_layer
+from harness import randomise
 from harness import to_numpy
 from keras import ops
 
@@ -11,6 +14,7 @@ from keraseff.layers import MultiHeadAttention
 from keraseff.layers import PositionEmbedding
 from keraseff.layers import Rotary
 from keraseff.layers.position import get_position
+from keraseff.models import build_transformer_model
 
 
 def scores(layer, q, k, ids):
@@ -99,6 +103,52 @@ def test_hierarchical_positions(rng):
     assert gaps.min() > 1e-3
     with pytest.raises(ValueError, match=r'same vector'):
         PositionEmbedding(n, d, hierarchical=0.5)
+
+
+@pytest.mark.every_backend
+def test_a_table_of_512_reaches_262144(rng):
+    n, d, a = 512, 4, 0.4
+    table = rng.normal(size=(n, d)).astype('float32')
+    plain, layer, even = (
+        PositionEmbedding(n, d, 'zero', hierarchical=h) for h in (None, a, 0.5 - 1e-7)
+    )
+    for each in (plain, layer, even):
+        each.build((None, None, d))
+        each.embeddings.assign(table)
+    every = np.arange(n * n)
+    rows = to_numpy(layer(np.zeros((1, 1, d)), every[None]))[0]
+    np.testing.assert_array_equal(rows[:n], table)
+    x = np.zeros((1, n, d), 'float32')
+    np.testing.assert_array_equal(to_numpy(layer(x)), to_numpy(plain(x)))
+    assert len(np.unique(rows, axis=0)) == n * n
+    u = (table.astype('float64') - a * table[0]) / (1 - a)
+    # Between two coarse places every fine place is equally far.
+    gaps = rows.reshape(n, n, d)[7] - rows.reshape(n, n, d)[300]
+    expected = np.broadcast_to(a * (u[7] - u[300]), (n, d))
+    np.testing.assert_allclose(gaps, expected, atol=1e-5)
+    pair = np.array([[3 * n + 5, 5 * n + 3]])
+    twins = to_numpy(even(np.zeros((1, 2, d)), pair))[0]
+    np.testing.assert_allclose(twins[0], twins[1], atol=1e-5)
+    assert np.abs(rows[pair[0, 0]] - rows[pair[0, 1]]).max() > 0.1
+
+
+def test_a_bert_of_512_reads_2048(rng):
+    config = dict(SMALL, max_position=512, num_hidden_layers=1)
+    plain = build_transformer_model(config)
+    long = build_transformer_model(config, hierarchical_position=True)
+    assert long.count_params() == plain.count_params()
+    randomise(plain)
+    long.set_weights(plain.get_weights())
+    ids = rng.integers(1, 20, (1, 2048))
+    first = [ids[:, :512], np.zeros((1, 512), int)]
+    np.testing.assert_array_equal(called(long, first), called(plain, first))
+    whole = called(long, [ids, np.zeros_like(ids)])
+    assert whole.shape == (1, 2048, 12)
+    assert np.isfinite(whole).all()
+    # The same token at two places of the second kind is not the same.
+    ids[:, 1500] = ids[:, 700]
+    whole = called(long, [ids, np.zeros_like(ids)])
+    assert np.abs(whole[0, 1500] - whole[0, 700]).max() > 1e-3
 
 
 def test_too_long_a_text_is_named():

@@ -14,6 +14,9 @@ from reference import positions as slow
 
 from keraseff.layers import MultiHeadAttention
 from keraseff.layers import Rotary
+from keraseff.layers.base import make_named
+from keraseff.layers.position.rotary import ROTARY_RULES
+from keraseff.layers.position.rotary import rotary_2d
 from keraseff.ops import plain_frequencies
 
 SPREAD = [1.0, 1.5, 2.0, 4.0]
@@ -208,6 +211,82 @@ def test_half_precision(scaling, rng):
     (slope,) = gradients(lambda t: ops.mean(ops.cast(layer(t), 'float32')), x)
     assert np.isfinite(slope).all()
     assert slope.any()
+
+
+def test_all_turned_by_one_number_of_steps(rng):
+    x = rng.normal(size=(2, 5, 3, 8)).astype('float32')
+    yarn = SCALINGS[3]
+    for options in ({}, {'interleaved': False}, {'partial': 0.5}, {'scaling': yarn}):
+        layer = Rotary(8, **options)
+        expected = turn(layer, x, x, layer(x, np.full((1, 5), 7)))[0]
+        tensor = ops.convert_to_tensor(x)
+        assert_close(layer.turn(tensor, 7), expected)
+        assert_close(layer.turn(tensor, ops.convert_to_tensor(7)), expected)
+    layer = Rotary(8)
+    assert_close(layer.turn(layer.turn(tensor, 4.5), 9), layer.turn(tensor, 13.5))
+    assert_close(layer.turn(tensor, 0), x, atol=0)
+    # Query i turned by w more, the key not at all: as far apart as i + w and j.
+    ids = np.arange(5)[None]
+    ahead, keys = turn(layer, x, x, layer(x, ids))
+    far = layer.turn(ops.convert_to_tensor(ahead), 3)
+    assert_close(far, turn(layer, x, x, layer(x, ids + 3))[0], atol=2e-5)
+    grown = Rotary(8, scaling=SCALINGS[2], max_position=4)
+    expected = turn(grown, x, x, grown(x))[0][:, 4]
+    assert_close(grown.turn(tensor, 4, length=5)[:, 4], expected)
+
+
+@pytest.mark.every_backend
+def test_a_step_is_the_last_of_its_own_text(rng):
+    """A rule that looks at the length sees the steps so far, not the whole cache."""
+    q = rng.normal(size=(1, 9, 2, 8)).astype('float32')
+    layer = Rotary(8, scaling=SCALINGS[2], max_position=4)
+    assert not layer.rotates_once
+    cache = np.zeros((1, 20, 1), 'float32')
+    for t in (2, 8):
+        whole = to_numpy(layer(q[:, : t + 1]))
+        p = to_numpy(layer(q[:, t : t + 1], np.array([[t]]), cache))
+        assert p.shape == (1, 21, 8)
+        assert_close(p[:, :1], whole[:, -1:])
+        assert_close(p[:, 1 : t + 2], whole)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize('rule', ROTARY_RULES)
+def test_rules_by_name(rule, rng):
+    options = {'factor': 8.0, 'original_max_position_embeddings': 64, 'base': 100}
+    layer = make_named('position', rule, ROTARY_RULES, options, head_size=8, heads=2)
+    flat = {k: v for k, v in options.items() if k != 'base'}
+    expected = Rotary(8, 100, scaling={'rope_type': rule, **flat})
+    x = np.zeros((1, 130, 8), 'float32')
+    assert layer.get_config() | {'name': ''} == expected.get_config() | {'name': ''}
+    assert layer.rotates_once == (rule != 'dynamic')
+    p = layer(x)
+    assert_close(p, expected(x))
+    assert np.abs(to_numpy(p) - to_numpy(Rotary(8, 100)(x))).max() > 0.1
+    # Whatever the frequencies, only distance counts: equal vectors, equal diagonals.
+    q, k = (np.tile(rng.normal(size=8), (1, 130, 1, 1)) for _ in 'qk')
+    q, k = turn(layer, q.astype('float32'), k.astype('float32'), p)
+    scores = np.einsum('bmhd,bnhd->bhmn', q, k)[0, 0]
+    np.testing.assert_allclose(scores[1:, 1:], scores[:-1, :-1], atol=2e-4)
+    with pytest.raises(TypeError, match="'facter'.* mean 'factor'"):
+        make_named('position', rule, ROTARY_RULES, {'facter': 8}, head_size=8)
+
+
+def test_which_rotations_last():
+    lasting = [Rotary(8, scaling=s, max_position=64).rotates_once for s in SCALINGS]
+    kinds = [s['rope_type'] for s in SCALINGS]
+    assert [k for k, last in zip(kinds, lasting, strict=True) if not last] == [
+        'dynamic',
+        'longrope',
+    ]
+    grown = {'rope_type': 'ntk', 'dynamic': True}
+    assert not Rotary(8, scaling=grown, max_position=64).rotates_once
+    assert (
+        make_named(
+            'position', 'rotary_2d', {'rotary_2d': rotary_2d}, {'width': 3}, head_size=8
+        ).axes
+        == 2
+    )
 
 
 def test_config_and_errors():

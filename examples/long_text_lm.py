@@ -1,0 +1,288 @@
+"""Short texts in training, long ones in use: what each position makes of it.
+
+A character language model is trained on pieces of `--train-length` characters, and then
+reads `--factor` times as many with other positions but the same weights.
+https://kexue.fm/archives/9708, https://arxiv.org/abs/2309.00071  floor: 0.2
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's news of GPUs
+
+import keras
+import numpy as np
+
+from keraseff.callbacks import Evaluator
+from keraseff.data import atomic_write
+from keraseff.data.builtin import synthetic_entities
+from keraseff.models import build_transformer_model
+from keraseff.tokenizers.per_character import CharacterTokenizer
+
+# --- settings ---
+
+parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+option = parser.add_argument
+option('--data', help='a text, or a directory of them, of which each tenth is held out')
+option('--epochs', type=int, help='passes over the text (2; 3 on the synthetic text)')
+option('--batch-size', type=int, help='pieces (8; 16 on the synthetic text)')
+option('--learning-rate', type=float, default=2e-3, help='at its highest (%(default)s)')
+option('--train-length', type=int, help='characters (64; 32 on the synthetic text)')
+option('--factor', type=int, default=8, help='how much longer to read (%(default)s)')
+option('--repeats', type=float, default=0.5, help='share of pieces that repeat a part')
+option('--positions', help='rows of the table, with commas; all with --data')
+option('--layers', type=int, help='3; 2 on the synthetic text')
+option('--units', type=int, help='width of the model; 128, 64 on the synthetic text')
+option('--test-rows', type=int, default=64, help='long pieces (%(default)s)')
+option('--limit', type=int, help='use only the first so many texts')
+option('--dtype', default='float32', help='of the training, as mixed_bfloat16')
+option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
+option('--output', help='directory to keep, and continue from')
+BARE = {'epochs': 3, 'batch_size': 16, 'train_length': 32, 'layers': 2, 'units': 64}
+REAL = {'epochs': 2, 'batch_size': 8, 'train_length': 64, 'layers': 3, 'units': 128}
+BARE['positions'] = 'RoPE,PI,NTK-mixed,YaRN,ReRoPE,ReRoPE-logn†'
+
+
+def settings(words=None):
+    args = parser.parse_args(words)
+    for name, value in (REAL if args.data else BARE).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+# --- data ---
+
+
+def read_texts(args):
+    if not args.data:
+        print('data: synthetic (templates, and names of the jieba dictionary)')
+        rows = [text for text, _ in synthetic_entities(4000, args.seed)]
+        return [''.join(rows[i::40]) for i in range(40)]
+    path = Path(args.data)
+    files = sorted(path.rglob('*.txt')) if path.is_dir() else [path]
+    texts = [file.read_text('utf-8') for file in files]
+    texts = ['\n'.join(' '.join(x.split()) for x in t.split('\n')) for t in texts]
+    if len(texts) < 20:  # too few to hold some out: cut
+        whole = '\n'.join(texts)
+        size = -(-len(whole) // 40)
+        texts = [whole[i : i + size] for i in range(0, len(whole), size)]
+    return texts
+
+
+def load_data(args):
+    """The tokenizer, and three lists of ids: to train on, to watch, to score."""
+    texts = read_texts(args)[: args.limit]
+    parts = {None: [], 5: [], 15: []}
+    for i, text in enumerate(texts):
+        parts[i % 20 if i % 20 in parts else None].append(text)
+    tokenizer = CharacterTokenizer.from_texts(parts[None], least=5)
+    whole = ['\n'.join(texts) for texts in parts.values()]
+    ids = [np.array(tokenizer.tokens_to_ids(text.lower())) for text in whole]
+    print(
+        f'{len(ids[0])} characters to train on, {len(ids[2])} to score, '
+        f'{len(tokenizer.tokens)} different ones'
+    )
+    return tokenizer, *ids
+
+
+def batches(ids, args, seed):
+    """Pieces at random places, without end; some repeat a part of themselves."""
+    rng, length = np.random.default_rng(seed), args.train_length + 1
+    while True:
+        starts = rng.integers(len(ids) - length, size=(args.batch_size, 1))
+        steps = np.broadcast_to(np.arange(length), (args.batch_size, length)).copy()
+        periods = 4 * (length / 8) ** rng.random((args.batch_size, 1))
+        periods = periods.astype(int)  # from 4 to half a piece, short ones rather
+        repeat = rng.random((args.batch_size, 1)) < args.repeats
+        rows = ids[starts + np.where(repeat, steps % periods, steps)]
+        yield rows[:, :-1].astype('int32'), rows[:, 1:].astype('int32')
+
+
+# --- model ---
+
+# Scores times log n from the 16th character on: https://kexue.fm/archives/9034
+TRAINED = {'RoPE': {}, 'RoPE-logn': {'logn': 16}, 'ALiBi': {'position': 'alibi'}}
+
+
+def variants(length, factor):
+    """{row of the table: (which of TRAINED, options of the model that reads)}."""
+
+    def position(name, **options):
+        return {'position': name, 'position_options': options}
+
+    half, quarter = length // 2, length // 4
+    rules = {
+        'RoPE': {},
+        'PI': position('pi', factor=factor),
+        'NTK-old': position('ntk', factor=factor),
+        'NTK-fixed': position('ntk_fixed', factor=factor),
+        'NTK-mixed': position('ntk_mixed', factor=factor),
+        'YaRN': position('yarn', factor=factor),
+        'ReRoPE-half': position('rerope', window=half),
+        'ReRoPE': position('rerope', window=quarter),
+        'Leaky-ReRoPE': position('rerope', window=quarter, leak=2 * factor),
+    }
+    rows = {}
+    for name, options in rules.items():
+        rows[name] = 'RoPE', options
+        rows[f'{name}-logn†'] = 'RoPE', options | {'logn': length}
+        rows[f'{name}-logn'] = 'RoPE-logn', options | TRAINED['RoPE-logn']
+    rows['window'] = 'RoPE', {'window': length}
+    rows['ALiBi'] = 'ALiBi', TRAINED['ALiBi']
+    return rows
+
+
+def build_model(args, tokenizer, options, **keywords):
+    config = {
+        'vocab_size': len(tokenizer.tokens),
+        'hidden_size': args.units,
+        'num_hidden_layers': args.layers,
+        'num_attention_heads': max(1, args.units // 32),
+        'intermediate_size': args.units * 8 // 3,
+        'max_position': args.train_length,
+        'tie_word_embeddings': True,
+    }
+    return build_transformer_model(
+        config, model='llama', with_lm='linear', **options, **keywords
+    )
+
+
+# --- train and evaluate ---
+
+
+def train(args, tokenizer, ids, watched, name, folder):
+    """The weights of a model trained on short pieces, as a list of arrays."""
+    model = build_model(args, tokenizer, TRAINED[name], dtype=args.dtype)
+    epoch = max(1, len(ids) // (args.batch_size * args.train_length))
+    steps = max(2, args.epochs * epoch)
+    warm_up = max(1, steps // 20)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        steps - warm_up,
+        0.02,
+        warmup_target=args.learning_rate,
+        warmup_steps=warm_up,
+    )
+    optimizer = keras.optimizers.AdamW(
+        rate, weight_decay=0.05, beta_2=0.98, global_clipnorm=1.0
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    evaluator = Evaluator(lambda: accuracy(model, *watched), folder / name)
+    done = evaluator.resume(model)
+    print(f'{name}: {done} of {args.epochs} epochs are done')
+    if done < args.epochs:
+        model.fit(
+            batches(ids, args, args.seed + done),
+            steps_per_epoch=epoch,
+            initial_epoch=done,
+            epochs=args.epochs,
+            callbacks=[evaluator],
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    return model.get_weights()
+
+
+def pieces(ids, length, count):
+    """Pieces that follow each other: inputs and targets (count, length)."""
+    count = min(count, (len(ids) - 1) // length)
+    inputs, targets = ids[: count * length], ids[1 : count * length + 1]
+    return inputs.reshape(count, length), targets.reshape(count, length)
+
+
+def tests(ids, args):
+    """The three columns: short pieces, each of them repeated, and long pieces."""
+    long = pieces(ids, args.train_length * args.factor, args.test_rows)
+    short = pieces(long[0].ravel(), args.train_length, args.test_rows * args.factor)
+    repeated = np.tile(short[0][:: args.factor], args.factor + 1)
+    repeated = repeated[:, : long[0].shape[1] + 1]
+    return short, (repeated[:, :-1], repeated[:, 1:]), long
+
+
+def accuracy(model, inputs, targets):
+    """Share of the characters that are the model's first guess."""
+    right, size = 0, max(1, 4096 // inputs.shape[1])
+    for i in range(0, len(inputs), size):
+        scores = model(inputs[i : i + size].astype('int32'), training=False)
+        guesses = keras.ops.convert_to_numpy(keras.ops.argmax(scores, axis=-1))
+        right += np.sum(guesses == targets[i : i + size])
+    return float(right / targets.size)
+
+
+def write_on(model, tokenizer, prompt, count, seed):
+    """Characters that the model likes to see behind some, one of the best five."""
+    rng = np.random.default_rng(seed)
+    ids = np.zeros((1, len(prompt) + count), 'int32')
+    ids[0, : len(prompt)] = prompt
+    for i in range(len(prompt), len(ids[0])):
+        scores = model(ids, training=False)[0, i - 1]
+        scores = keras.ops.convert_to_numpy(scores)[4:]  # no special tokens
+        best = np.argsort(scores)[-5:]
+        chances = np.exp(scores[best] - scores[best[-1]])
+        ids[0, i] = 4 + rng.choice(best, p=chances / chances.sum())
+    return tokenizer.decode(ids[0, len(prompt) :])
+
+
+def choose(args):
+    """The rows of the table that were asked for."""
+    rows = variants(args.train_length, args.factor)
+    names = args.positions.split(',') if args.positions else list(rows)
+    unknown = [name for name in names if name not in rows]
+    if unknown:
+        raise ValueError(f'--positions {unknown[0]} is none of: {", ".join(rows)}')
+    return {name: rows[name] for name in names}
+
+
+def check_continues(args, tokenizer, folder):
+    """Refuse to continue what was begun otherwise, or on another text."""
+    names = 'train_length', 'layers', 'units', 'repeats'
+    about = {name: getattr(args, name) for name in names}
+    about['text'] = zlib.crc32(''.join(tokenizer.tokens).encode())
+    path = folder / 'model.json'
+    if path.exists() and json.loads(path.read_text('utf-8')) != about:
+        raise ValueError(f'{path} is not {about}; use another --output')
+    with atomic_write(path) as file:
+        json.dump(about, file)
+
+
+def main(args, folder):
+    rows = choose(args)
+    tokenizer, ids, dev, test = load_data(args)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_continues(args, tokenizer, folder)
+    weights = {}
+    for name in dict.fromkeys(name for name, _ in rows.values()):
+        watched = pieces(dev, args.train_length, 128)
+        weights[name] = train(args, tokenizer, ids, watched, name, folder)
+    columns = tests(test, args)
+    short, long = args.train_length, args.train_length * args.factor
+    print(f'\nnext character guessed, % (trained on {short} characters):\n')
+    print(f'| | {short} | {long}, repeated | {long} |\n|---|---|---|---|')
+    for name, (source, options) in rows.items():
+        model = build_model(args, tokenizer, options)
+        model.trainable = False  # no gradients, which Torch would prepare
+        model.set_weights(weights[source])
+        scores = [accuracy(model, *column) for column in columns]
+        cells = ' | '.join(f'{100 * score:.2f}' for score in scores)
+        print(f'| {name} | {cells} |', flush=True)
+    prompt = columns[0][0][0]
+    print(f'\n{tokenizer.decode(prompt)}[{write_on(model, tokenizer, prompt, 60, 0)}]')
+    print(f'{name} on {long} characters:')
+    print(f'accuracy {scores[-1]:.4f}')
+
+
+if __name__ == '__main__':
+    args = settings()
+    keras.utils.set_random_seed(args.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            main(args, Path(args.output or scratch))
+        except (ValueError, OSError) as error:
+            sys.exit(str(error))

@@ -1,0 +1,66 @@
+"""A causal model one step at a time, each layer with a state of its own."""
+
+from keras import ops
+
+from keraseff.layers import Attention
+from keraseff.layers.attention.attention import step_arguments
+
+
+class Stepping:
+    """One step through a Transformer's strokes, in place of a whole text.
+
+    Args:
+        transformer: a built one, whose layers are used.
+        t: the number of the step.
+        state: the state of each attention layer, in the order of the blocks.
+
+    Attributes:
+        after: the states after the step, complete once all blocks have run.
+    """
+
+    def __init__(self, transformer, t, state):
+        self.transformer = transformer
+        self.t = t
+        self.before = list(state)
+        self.after = []
+
+    @classmethod
+    def begin(cls, transformer, batch, length):
+        """The state before the first step."""
+        if not transformer.attended:
+            raise ValueError(
+                f'{type(transformer).__name__} cannot go step by step; built language '
+                'models of one sequence can.'
+            )
+        layers = [transformer.apply(name=name) for name in transformer.attended]
+        return [layer.start(batch, length) for layer in layers]
+
+    def inputs(self, inputs):
+        """The model's inputs of this step, its position among them where it has one."""
+        inputs = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        inputs = [ops.convert_to_tensor(x, dtype='int32') for x in inputs]
+        if self.transformer.custom_position_ids:
+            inputs.append(ops.broadcast_to(self.ids(), ops.shape(inputs[0])))
+        return inputs
+
+    def ids(self):
+        """The position of the step, (1, 1)."""
+        return ops.reshape(ops.cast(self.t, 'int32'), (1, 1))
+
+    def position_arguments(self, position):
+        """Arguments of the call of what makes positions for all layers."""
+        return step_arguments(position, self.t, self.before[0])
+
+    def attend(self, x, layer):
+        """The next attention layer's step."""
+        state = self.before[len(self.after)]
+        if not isinstance(layer, Attention):
+            x, state = layer.step(x, self.t, state)
+            self.after.append(state)
+            return x
+        transformer = self.transformer
+        out = layer.step(x, self.t, state, transformer._p, transformer._scores)
+        self.after.append(out[-1])
+        if layer.return_attention_scores:
+            transformer._scores = out[1]
+        return out[0]
