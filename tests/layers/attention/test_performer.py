@@ -143,7 +143,7 @@ def test_the_stabiliser_changes_nothing(rng):
 @pytest.mark.every_backend
 def test_steps_equal_the_rows(rng):
     q, k, v = texts(rng, n=3)
-    layers = [Performer(6, kind=kind, chunk=2) for kind in sorted(KINDS)]
+    layers = [Performer(6, kind=kind, chunk=2) for kind in ('hyperbolic', 'relu')]
     for layer in layers:
         layer.build(q.shape, k.shape, v.shape)
 
