@@ -45,7 +45,7 @@ option('--units', type=int, default=64, help='width of the models (%(default)s)'
 option('--state-size', type=int, help='of S4 and S4D per channel (64), of LRU (units)')
 option('--limit', type=int, help='score only the first so many sequences')
 option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
-option('--output', help='directory to keep, and continue from; the table is table.md')
+option('--output', help='directory to keep, and continue from, and for the table')
 
 
 def settings(words=None):
@@ -180,7 +180,8 @@ def train(args, mixer, data, watched, folder):
         warmup_steps=warm_up,
     )
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), loss)
-    evaluator = Evaluator(lambda: accuracy(model, *watched), folder / mixer)
+    name = f'{args.task}{args.length}-{mixer}-{args.layers}x{args.units}-{args.seed}'
+    evaluator = Evaluator(lambda: accuracy(model, *watched), folder / name)
     done = evaluator.resume(model)
     print(f'{mixer}: {done} of {args.epochs} epochs are done')
     clock = Clock()
@@ -246,7 +247,7 @@ def main(args, folder):
         lines.append(f'| {mixer} | {size} | {100 * score:.2f} | {time_of_step:.0f} |')
         show(model, *scored, args.task)
     lines.append(f'| chance | | {100 * chance:.2f} | |')
-    with atomic_write(folder / 'table.md') as file:
+    with atomic_write(folder / f'{args.task}{args.length}.md') as file:
         file.write('\n'.join(lines) + '\n')
     print('', *lines, '', sep='\n')
     print(f'of {args.mixers[0]}:')

@@ -22,7 +22,7 @@ TABLE = re.compile(r'(<!-- table -->\n).*?(\n<!-- end -->)', re.S)
 COLUMNS = (
     ('rotary', 'xpos'),
     ('alibi', 'kerple', 'relative', 'sandwich', 't5'),
-    ('rerope', 'self_extend'),
+    ('leaky_rerope', 'rerope', 'self_extend'),
 )
 ROTARY = (
     'rotary',
@@ -55,14 +55,20 @@ def make(mechanism, position=None, causal=True, **options):
     )
 
 
-def allowed(function):
-    """Whether it runs; a refusal is a ValueError in a sentence."""
+def refusal(function):
+    """What is said against it, or nothing."""
     try:
         function()
     except ValueError as error:
-        assert re.search(r'[.;] ', str(error)), error  # what it is; what to do
-        return False
-    return True
+        return str(error)
+    return ''
+
+
+def allowed(function):
+    """Whether it runs; what does not says what is wrong, and what to do."""
+    said = refusal(function)
+    assert not said or re.search(r'[.;,] ', said), said
+    return not said
 
 
 def answers(name):
@@ -116,7 +122,7 @@ HEAD = (
     '`rotary` and its scalings',
     '`xpos`',
     '`alibi` `kerple` `relative` `sandwich` `t5`',
-    '`rerope` `self_extend`',
+    '`rerope` `leaky_rerope` `self_extend`',
     'dense mask (`unilm`)',
     '`window=`',
     'residual scores',

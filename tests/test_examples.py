@@ -40,7 +40,8 @@ def run(script, *options, given=''):
 
 
 def score(output):
-    return float(re.fullmatch(r'f1 (\d\.\d+)', output.strip().split('\n')[-1])[1])
+    """The last line of a script: what it measures, and how much."""
+    return float(re.fullmatch(r'\w+ (\d\.\d+)', output.strip().split('\n')[-1])[1])
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ from keraseff.layers.embeddings import FactorizedEmbedding
 from keraseff.layers.feed_forward import FeedForward
 from keraseff.layers.global_pointer import EfficientGlobalPointer
 from keraseff.layers.global_pointer import GlobalPointer
+from keraseff.layers.hippo_memory import HiPPOMemory
 from keraseff.layers.mitchell import MitchellDense
 from keraseff.layers.mixer import Mixer
 from keraseff.layers.mixers import MIXERS
@@ -56,6 +57,7 @@ from keraseff.layers.position import POSITIONS
 from keraseff.layers.position import XPOS
 from keraseff.layers.position import ALiBi
 from keraseff.layers.position import Kerple
+from keraseff.layers.position import LeakyReRoPE
 from keraseff.layers.position import Position
 from keraseff.layers.position import PositionEmbedding
 from keraseff.layers.position import Relative
@@ -91,11 +93,13 @@ __all__ = [
     'GatedAttentionUnit',
     'GlobalPointer',
     'Gumbel',
+    'HiPPOMemory',
     'Kerple',
     'KeyNorm',
     'LRU',
     'Layer',
     'LayerNormalization',
+    'LeakyReRoPE',
     'LinearAttention',
     'Linformer',
     'Local',

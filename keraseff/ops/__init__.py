@@ -11,6 +11,14 @@ from keraseff.ops.activations import get_activation
 from keraseff.ops.activations import leaky_relu
 from keraseff.ops.activations import set_gelu
 from keraseff.ops.activations import swish
+from keraseff.ops.hippo import diagonal_rates
+from keraseff.ops.hippo import discretize
+from keraseff.ops.hippo import dplr
+from keraseff.ops.hippo import hippo_matrices
+from keraseff.ops.linear_attention import causal_linear_attention
+from keraseff.ops.linear_attention import noncausal_linear_attention
+from keraseff.ops.linear_attention import running_logsumexp
+from keraseff.ops.linear_recurrence import diagonal_recurrence
 from keraseff.ops.masking import masked_value
 from keraseff.ops.masking import sequence_masking
 from keraseff.ops.mitchell import mitchell_divide
@@ -34,28 +42,40 @@ from keraseff.ops.rotary_scaling import rotary_frequencies
 from keraseff.ops.shapes import align
 from keraseff.ops.shapes import batch_gather
 from keraseff.ops.shapes import flatten
+from keraseff.ops.state_space import dplr_kernel
+from keraseff.ops.state_space import fft_convolve
 
 __all__ = [
     'ROTARY_SCALINGS',
     'align',
     'apply_rotary_position_embeddings',
     'batch_gather',
+    'causal_linear_attention',
     'complete_scaling',
+    'diagonal_rates',
+    'diagonal_recurrence',
+    'discretize',
+    'dplr',
+    'dplr_kernel',
     'entmax',
     'entmax15',
+    'fft_convolve',
     'flatten',
     'gelu_erf',
     'gelu_tanh',
     'get_activation',
     'gumbel_softmax',
+    'hippo_matrices',
     'leaky_relu',
     'masked_value',
     'mitchell_divide',
     'mitchell_matmul',
     'mitchell_multiply',
+    'noncausal_linear_attention',
     'perturb_max',
     'plain_frequencies',
     'rotary_frequencies',
+    'running_logsumexp',
     'sequence_masking',
     'set_gelu',
     'sinusoidal_embeddings',

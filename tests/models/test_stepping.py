@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from compiling import compiled
 from harness import MECHANISM_OPTIONS
 from harness import SMALL
 from harness import assert_close
 from harness import called
 from harness import randomise
 from harness import to_numpy
+from keras import ops
 
 from keraseff.layers import MECHANISMS
 from keraseff.layers import MIXERS
@@ -15,6 +17,7 @@ from keraseff.layers import POSITIONS
 from keraseff.models import build_transformer_model
 
 POSITION_OPTIONS = {
+    'leaky_rerope': {'window': 3, 'leak': 2},
     'rerope': {'window': 3},
     'rotary_2d': {'width': 3},
     'self_extend': {'window': 4, 'group': 2},
@@ -83,6 +86,36 @@ def test_each_position(name, rng):
 )
 def test_each_family(family, options, rng):
     check(family, rng, **options)
+
+
+@pytest.mark.every_backend
+def test_a_step_is_compiled_once_for_all_steps(rng):
+    """The number of the step may be a tensor; the state keeps its shapes."""
+    attention = ['local', {'reach': 2}]
+    transformer = build_transformer_model(
+        SMALL,
+        model='gpt2',
+        attention=attention[0],
+        attention_options=attention[1],
+        return_keras_model=False,
+    )
+    randomise(transformer.model)
+    ids = rng.integers(1, 20, (2, 5))
+
+    def all_steps(ids):
+        state = transformer.start(2, 5)
+
+        def one(t, carried):
+            rows, state = carried
+            token = ops.slice(ids, (0, t), (2, 1))
+            row, state = transformer.step(token, t, state)
+            return ops.slice_update(rows, (0, t, 0), row), state
+
+        rows = ops.zeros((2, 5, 20))
+        return ops.fori_loop(0, 5, one, (rows, state))[0]
+
+    whole = called(transformer.model, ids)
+    assert_close(compiled(all_steps, ids), whole, atol=2e-5, rtol=1e-4)
 
 
 def test_what_cannot_go_step_by_step_says_so():

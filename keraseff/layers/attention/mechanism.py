@@ -87,7 +87,8 @@ class ScoreMechanism(Mechanism):
 
     Three strokes instead of one call, for what is added in between belongs to others:
     `score(q, k)` -> (b, h, m, n), `weigh(scores, where)` -> (b, h, m, n) and
-    `mix(weights, v)` -> (b, m, h, d_v), the weighted sums, as they are.  It needs neither `start` nor `step`: the attention layer keeps keys and values for it.
+    `mix(weights, v)` -> (b, m, h, d_v), the weighted sums.  It needs neither `start`
+    nor `step`: the attention layer keeps keys and values for it.
 
     `reads_input`: `score` also gets `x`, the queries' sequence (b, m, e) before any
     projection, `n`, the number of keys, and `start`, the step at which x begins; and

@@ -9,6 +9,7 @@ from keraseff.layers.position.position import Position
 from keraseff.layers.position.position import distances
 from keraseff.layers.position.relative import Relative
 from keraseff.layers.position.relative import RelativePositionEmbedding
+from keraseff.layers.position.rerope import LeakyReRoPE
 from keraseff.layers.position.rerope import ReRoPE
 from keraseff.layers.position.rotary import ROTARY_RULES
 from keraseff.layers.position.rotary import Rotary
@@ -24,6 +25,7 @@ from keraseff.layers.position.xpos import XPOS
 POSITIONS = {
     'alibi': ALiBi,
     'kerple': Kerple,
+    'leaky_rerope': LeakyReRoPE,
     'relative': Relative,
     'rerope': ReRoPE,
     'rotary': Rotary,
@@ -64,6 +66,7 @@ def get_position(position, head_size, heads=None, options=None, causal=False):
 __all__ = [
     'ALiBi',
     'Kerple',
+    'LeakyReRoPE',
     'POSITIONS',
     'Position',
     'PositionEmbedding',

@@ -175,3 +175,13 @@ class ReRoPE(TwoRangeRotary):
     def shift(self):
         """What makes both ranges meet at the window."""
         return self.window - self.window / self.leak if self.leak else self.window
+
+
+class LeakyReRoPE(ReRoPE):
+    """`ReRoPE` with a leak of 16 where nothing else is said.
+
+    https://kexue.fm/archives/9731
+    """
+
+    def __init__(self, window=256, leak=16, **kwargs):
+        super().__init__(window, leak, **kwargs)

@@ -1,0 +1,1 @@
+"""The parts of `attention_growth.py`: candidates, engines, report."""
