@@ -1,6 +1,6 @@
 """How time and memory of attention grow with the length, beside softmax attention.
 
-    KERAS_BACKEND=jax python benchmarks/attention_growth.py --mechanisms linear
+    KERAS_BACKEND=jax python benchmarks/attention_growth.py --mechanisms linear-time
 
 Every mechanism and mixer by itself, with its defaults and no projections (gau and the
 state spaces have their own), one forward pass and one training step: forward and
@@ -52,8 +52,8 @@ def arguments():
     )
     add = parser.add_argument
     add('--mechanisms', nargs='+', default=['all'], metavar='NAME',
-        help="of mechanisms and mixers, or 'all', or 'linear' for those whose time is "
-        'to grow like the length (all)')  # fmt: skip
+        help="of mechanisms and mixers, or 'all', or 'linear-time' for those whose time "
+        'is to grow like the length (all)')  # fmt: skip
     add('--lengths', type=int, nargs='+', default=LENGTHS, metavar='N',
         help=f'({" ".join(map(str, LENGTHS))})')  # fmt: skip
     add('--long', action='store_true',

@@ -13,6 +13,8 @@ from conftest import ROOT
 README = ROOT / 'README.md'
 README_ZH = ROOT / 'README_zh.md'
 CONTRIBUTING = ROOT / 'CONTRIBUTING.md'
+ATTENTION = ROOT / 'docs' / 'attention.md'
+ATTENTION_ZH = ROOT / 'docs' / 'attention_zh.md'
 PRETRAINED = 'chinese_L-12_H-768_A-12'
 QWEN = 'Qwen3-0.6B'
 
@@ -92,10 +94,10 @@ def make_qwen(folder):
     model.save_weights_as_checkpoint(folder / 'model.safetensors', dtype='bfloat16')
 
 
-@pytest.mark.parametrize('path', [README, README_ZH], ids=lambda p: p.name)
-def test_shell_blocks_run(path, workplace):
+# The Chinese documents hold the same code, see below.
+def test_shell_blocks_run(workplace):
     """What is fenced as `sh` runs where the models lie; `bash` is for `.ci/run`."""
-    code = blocks(path, 'sh')
+    code = blocks(README, 'sh')
     assert code
     environment = dict(os.environ, PYTHONPATH=str(ROOT), KERAS_BACKEND='tensorflow')
     environment['PATH'] = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
@@ -112,7 +114,7 @@ def test_shell_blocks_run(path, workplace):
 
 
 @pytest.mark.parametrize(
-    'path', [README, README_ZH, CONTRIBUTING], ids=lambda p: p.name
+    'path', [README, CONTRIBUTING, ATTENTION], ids=lambda p: p.name
 )
 def test_python_blocks_run(path, workplace):
     code = blocks(path, 'python')
@@ -131,9 +133,10 @@ def test_python_blocks_run(path, workplace):
         assert run.returncode == 0, f'{path.name}:\n{script}\n{run.stderr[-3000:]}'
 
 
-def test_both_languages_hold_the_same_code():
+@pytest.mark.parametrize('pair', [(README, README_ZH), (ATTENTION, ATTENTION_ZH)])
+def test_both_languages_hold_the_same_code(pair):
     for language in ('python', 'bash', 'sh'):
-        english, chinese = blocks(README, language), blocks(README_ZH, language)
+        english, chinese = (blocks(path, language) for path in pair)
         assert len(english) == len(chinese)
         for a, b in zip(english, chinese, strict=True):
             assert without_comments(a) == without_comments(b)

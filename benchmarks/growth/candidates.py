@@ -146,17 +146,17 @@ def _softmaxes(fused, policy, causal):
 
 
 def expand(names):
-    """The names meant: those of mechanisms and mixers, 'all', 'linear'.
+    """The names meant: those of mechanisms and mixers, 'all', 'linear-time'.
 
     Raises:
         ValueError: nobody bears one of them.
     """
     known = [x for x in (*MECHANISMS, *MIXERS) if x != 'softmax']
-    groups = {'all': known, 'linear': LINEAR}
+    groups = {'all': known, 'linear-time': LINEAR}
     found = []
     for name in names:
         if name not in known and name not in groups:
-            raise ValueError(f'{name!r} is unknown; there are: all, linear, '
+            raise ValueError(f'{name!r} is unknown; there are: all, linear-time, '
                              f'{", ".join(known)}.')  # fmt: skip
         found += groups.get(name, [name])
     return list(dict.fromkeys(found))

@@ -17,6 +17,10 @@ from keraseff.data.padding import to_array
 from keraseff.data.padding import truncate_sequences
 from keraseff.data.parallel import parallel_apply
 from keraseff.data.parallel import parallel_apply_generator
+from keraseff.data.plain_texts import following_pieces
+from keraseff.data.plain_texts import hold_out
+from keraseff.data.plain_texts import load_texts
+from keraseff.data.plain_texts import random_pieces
 from keraseff.data.splits import Split
 from keraseff.data.splits import load_split
 
@@ -27,11 +31,15 @@ __all__ = [
     'atomic_write',
     'detect_format',
     'entity_types',
+    'following_pieces',
+    'hold_out',
     'iter_texts',
     'load_entities',
     'load_split',
+    'load_texts',
     'parallel_apply',
     'parallel_apply_generator',
+    'random_pieces',
     'read_columns',
     'read_jsonl',
     'read_tsv',

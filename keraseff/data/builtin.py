@@ -225,6 +225,18 @@ def synthetic_entities(size: int = 2000, seed: int = 0) -> list[Example]:
     return _examples(size, dictionary_words(), np.random.default_rng(seed))
 
 
+def synthetic_texts(size: int = 4000, seed: int = 0, texts: int = 40) -> list[str]:
+    """Texts of made-up sentences: those of `synthetic_entities`, dealt out in turn.
+
+    Args:
+        size: sentences in all.
+        seed: the same one gives the same texts.
+        texts: among how many they are dealt.
+    """
+    rows = [text for text, _ in synthetic_entities(size, seed)]
+    return [''.join(rows[i::texts]) for i in range(texts)]
+
+
 def train_dev(
     size: int = 2000, seed: int = 0, dev_size: int | None = None
 ) -> tuple[list[Example], list[Example]]:

@@ -47,6 +47,7 @@ from keraseff.layers.feed_forward import FeedForward
 from keraseff.layers.global_pointer import EfficientGlobalPointer
 from keraseff.layers.global_pointer import GlobalPointer
 from keraseff.layers.hippo_memory import HiPPOMemory
+from keraseff.layers.lru import LRU
 from keraseff.layers.mitchell import MitchellDense
 from keraseff.layers.mixer import Mixer
 from keraseff.layers.mixers import MIXERS
@@ -70,7 +71,6 @@ from keraseff.layers.position import SelfExtend
 from keraseff.layers.position import SinusoidalPositionEmbedding
 from keraseff.layers.position import T5Relative
 from keraseff.layers.residual import Add
-from keraseff.layers.state_space import LRU
 from keraseff.layers.state_space import S4
 from keraseff.layers.state_space import S4D
 

@@ -2,7 +2,7 @@
 
 from keraseff.layers.attention.fourier import FourierMixing
 from keraseff.layers.attention.gated_unit import GatedAttentionUnit
-from keraseff.layers.state_space import LRU
+from keraseff.layers.lru import LRU
 from keraseff.layers.state_space import S4
 from keraseff.layers.state_space import S4D
 

@@ -4,6 +4,8 @@ from keras import ops
 
 from keraseff.ops.state_space import exponential
 from keraseff.ops.state_space import multiply
+from keraseff.ops.state_space import phasors
+from keraseff.ops.state_space import powers
 
 CHUNK = 32
 LEVELS = 2  # of chunks of chunks; above them the recurrence is one matrix
@@ -38,13 +40,13 @@ def diagonal_recurrence(logarithm, inputs, levels=LEVELS):
     if not whole:
         last = [ops.reshape(f[:, -1], (d, b, chunks)) for f in found]
         last = [ops.transpose(part, (1, 2, 0)) for part in last]
-        longer = [part * size for part in logarithm]
+        table, longer = powers(logarithm, size)
         before = diagonal_recurrence(longer, last, levels - 1)
         before = [ops.pad(p[:, :-1], [(0, 0), (1, 0), (0, 0)]) for p in before]
         before = [ops.transpose(ops.reshape(p, (-1, 1, d)), (2, 1, 0)) for p in before]
-        steps = 1 + ops.arange(size, dtype='float32')
-        carried = multiply(_powers(logarithm, steps[:, None]), before)
-        found = [f + c for f, c in zip(found, carried, strict=True)]
+        table = multiply(table, exponential(logarithm))  # λ^1 … λ^32
+        table = [ops.transpose(part)[..., None] for part in table]
+        found = [f + c for f, c in zip(found, multiply(table, before), strict=True)]
     found = [ops.reshape(ops.transpose(f, (2, 1, 0)), (b, -1, d)) for f in found]
     return found[0][:, :n], found[1][:, :n]
 
@@ -54,18 +56,19 @@ def _sizes(x):
     return b, n, x.shape[-1]
 
 
-def _powers(logarithm, exponents):
-    """λ^k, a pair of (d, *exponents' shape)."""
-    return exponential([part[:, None, None] * exponents for part in logarithm])
-
-
 def _within(logarithm, inputs, size):
     """The recurrence within chunks: a pair of (d, k, m) -> the same."""
-    steps = ops.arange(size, dtype='float32')
+    steps = ops.cast(ops.arange(size), 'float32')
     distance = steps[:, None] - steps
-    real, imag = _powers(logarithm, ops.maximum(distance, 0))
     seen = ops.cast(distance >= 0, 'float32')
-    real, imag = real * seen, imag * seen  # (d, k, k)
+    distance = ops.maximum(distance, 0)
+    decay = ops.exp(logarithm[0][:, None, None] * distance) * seen  # (d, k, k)
+    real, imag = phasors(logarithm[1][:, None], size)  # (d, k, 1)
+    real, imag = [ops.reshape(p, (-1, size, 1)) for p in (real, imag)]
+    real, imag = multiply(
+        (real, imag), [ops.swapaxes(p, 1, 2) for p in (real, -imag)]
+    )  # λ^i / λ^j
+    real, imag = real * decay, imag * decay
     upper = ops.concatenate([real, -imag], axis=2)
     both = ops.concatenate([upper, ops.concatenate([imag, real], axis=2)], axis=1)
     found = ops.matmul(both, ops.concatenate(inputs, axis=1))

@@ -10,7 +10,7 @@ import math
 from keras import ops
 
 BABY = 128  # steps in one giant step of `power_sums`
-ALIAS = 2.5e-6  # what `dplr_kernel` lets come around
+ALIAS = 2.5e-6  # r^4n: what `generated_kernel` lets come around
 
 
 def multiply(a, b):
@@ -31,10 +31,31 @@ def exponential(a):
     return size * ops.cos(a[1]), size * ops.sin(a[1])
 
 
-def _powers(logarithm, exponents):
-    """λ^k from log λ (…, N) and k (k,), in (…, k, N)."""
-    k = exponents[:, None]
-    return exponential((logarithm[0][..., None, :] * k, logarithm[1][..., None, :] * k))
+def phasors(angle, n):
+    """e^(i k θ) for k < n, a pair of (…, n, N), from θ (…, N).
+
+    By doubling where n is an int: k θ itself would lose the digits of its fraction.
+    """
+    if not isinstance(n, int):
+        k = _upto(n)[:, None]
+        return ops.cos(angle[..., None, :] * k), ops.sin(angle[..., None, :] * k)
+    turn = ops.cos(angle)[..., None, :], ops.sin(angle)[..., None, :]
+    found = ops.ones_like(turn[0]), ops.zeros_like(turn[0])
+    for _ in range((n - 1).bit_length()):
+        later = multiply(found, turn)
+        found = [ops.concatenate(f, axis=-2) for f in zip(found, later, strict=True)]
+        turn = multiply(turn, turn)
+    return found[0][..., :n, :], found[1][..., :n, :]
+
+
+def powers(logarithm, n):
+    """λ^k for k < n, a pair of (…, n, N), from log λ (…, N); and log λ^n."""
+    size, angle = logarithm
+    decay = ops.exp(size[..., None, :] * _upto(n)[:, None])
+    turns = phasors(angle, n)
+    last = multiply([t[..., -1, :] for t in turns], (ops.cos(angle), ops.sin(angle)))
+    longer = size * ops.cast(n, 'float32'), ops.arctan2(last[1], last[0])
+    return (decay * turns[0], decay * turns[1]), longer
 
 
 def power_sums(logarithm, weights, n):
@@ -52,14 +73,11 @@ def power_sums(logarithm, weights, n):
         (s, e, n).
     """
     baby = min(n, BABY) if isinstance(n, int) else BABY
-    giants = (n + baby - 1) // baby
     s, e, _ = weights[0].shape
-    r, a = ops.arange(baby, dtype='float32'), ops.arange(giants, dtype='float32')
-    small = ops.concatenate(_powers(logarithm, r), axis=-1)  # (e, r, 2N)
-    large = multiply(
-        [w[:, :, None] for w in weights],
-        [p[None] for p in _powers(logarithm, a * baby)],
-    )
+    small, longer = powers(logarithm, baby)
+    large, _ = powers(longer, (n + baby - 1) // baby)
+    large = multiply([w[:, :, None] for w in weights], [p[None] for p in large])
+    small = ops.concatenate(small, axis=-1)  # (e, r, 2N)
     large = ops.concatenate([large[0], -large[1]], axis=-1)  # (s, e, a, 2N)
     found = 2 * ops.matmul(large, ops.swapaxes(small, 1, 2))  # (s, e, a, r)
     return ops.reshape(found, (s, e, -1))[..., :n]
@@ -90,12 +108,9 @@ def zoh_rates(rates, step):
 def dplr_kernel(rates, p, b, c, step, n):
     """K_k = C Ā^k B̄ of A = Λ - P P*, bilinear steps: the convolution kernel of S4.
 
-    The generating function K̂(z) = Σ_k K_k z^k is, by Woodbury's identity, made of four
-    of diagonal systems, D_cb - q D_cp D_pb / (1 + q D_pp) with q = (1 + z)/2.  Each is
-    the Fourier transform of `power_sums`, so that no Cauchy matrix (N, n) is formed and
-    z = -1 is a point like others.  On a circle of a radius r < 1 the terms after the
-    4n-th vanish by themselves: neither A^n is needed, nor does C depend on n.  r^4n is
-    2.5e-6, the error about that share of the largest |K|.
+    Where n is an int, from Ā^r B̄ (r < 128) and C Ā^(128 a), each by repeated squaring
+    of Ā: at n = 4096 seven times as fast as `generated_kernel`, which is taken where n
+    is a tensor, in a third of the memory, and right to 1e-6 instead of 1e-5.
 
     Args:
         rates, p, b, c: Λ, P, B, C, pairs of (e, N), one of each conjugate pair.
@@ -104,6 +119,44 @@ def dplr_kernel(rates, p, b, c, step, n):
 
     Returns:
         (e, n).  Gu et al., 2021, https://arxiv.org/abs/2111.00396
+    """
+    if not isinstance(n, int):
+        return generated_kernel(rates, p, b, c, step, n)
+    e, half = rates[0].shape
+    # states as 2N real numbers; each unit vector, one step later, is a row of Ā'
+    eye = ops.eye(2 * half)[:, None]
+    units = [
+        ops.broadcast_to(part, (2 * half, e, half))
+        for part in (eye[..., :half], eye[..., half:])
+    ]
+    nothing, none = ops.zeros((2 * half, e)), [ops.zeros((1, e, half))] * 2
+    square = _rows(dplr_step(rates, p, b, step, units, nothing))  # (e, 2N, 2N)
+    right = _rows(dplr_step(rates, p, b, step, none, ops.ones((1, e))))
+    for _ in range((min(n, BABY) - 1).bit_length()):
+        right = ops.concatenate([right, ops.matmul(right, square)], axis=1)
+        square = ops.matmul(square, square)
+    square = ops.swapaxes(square, 1, 2)
+    left = 2 * ops.concatenate([c[0], -c[1]], axis=-1)[:, None]
+    for i in range((-(-n // right.shape[1]) - 1).bit_length()):
+        square = ops.matmul(square, square) if i else square
+        left = ops.concatenate([left, ops.matmul(left, square)], axis=1)
+    kernel = ops.matmul(left, ops.swapaxes(right, 1, 2))  # (e, a, r)
+    return ops.reshape(kernel, (e, -1))[:, :n]
+
+
+def _rows(states):
+    """A pair of (k, e, N) -> (e, k, 2N)."""
+    return ops.transpose(ops.concatenate(states, axis=-1), (1, 0, 2))
+
+
+def generated_kernel(rates, p, b, c, step, n):
+    """`dplr_kernel` from its generating function, for any n; arguments as there.
+
+    K̂(z) = Σ_k K_k z^k is, by Woodbury's identity, made of four of diagonal systems,
+    D_cb - q D_cp D_pb / (1 + q D_pp) with q = (1 + z)/2.  Each is the Fourier transform
+    of `power_sums`, so that no Cauchy matrix (N, n) is formed and z = -1 is a point
+    like others.  On a circle of a radius r < 1 the terms after the 4n-th vanish by
+    themselves: neither A^n is needed, nor does C depend on n.
     """
     logarithm, scale = bilinear_rates(rates, step)
     length = 4 * _rounded(n)

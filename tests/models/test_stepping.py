@@ -54,7 +54,6 @@ def check(family, rng, **options):
     return whole
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize('name', sorted(CAUSAL))
 def test_each_mechanism(name, rng):
     check('llama', rng, attention=name, attention_options=MECHANISM_OPTIONS.get(name))

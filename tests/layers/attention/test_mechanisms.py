@@ -63,10 +63,37 @@ class Bank(Layer):
         return [previous_mask for _ in self.bank]
 
 
+def bank_model(dtype=None):
+    x, mask = keras.Input((7, 6)), keras.Input((7,), dtype='bool')
+    return keras.Model([x, mask], Bank(causal=True, dtype=dtype)(x, mask=mask))
+
+
 @pytest.mark.every_backend
-def test_contract_of_all_at_once(rng):
+def test_all_at_once_under_jit_with_a_mask_and_in_half_precision(rng):
+    """Two compilations for all mechanisms; one by one they meet more, see above."""
     x = rng.normal(size=(2, 7, 6)).astype('float32')
-    check_layer(lambda **kw: Bank(causal=True, **kw), x, half_tolerance=5e-2)
+    mask = np.arange(7)[None] < np.array([[5], [7]])
+    model = bank_model()
+    before = model.predict([x, mask], verbose=0)
+    x[0, 5:] = 7
+    after = model.predict([x, mask], verbose=0)
+    for one, other in zip(after, before, strict=True):
+        assert_close(one[0, :5], other[0, :5])
+        assert_close(one[1], other[1])
+    half = bank_model('mixed_float16')
+    half.set_weights(model.get_weights())
+    weights = [to_numpy(w.value) for w in half.weights]
+    half.compile(keras.optimizers.SGD(1e-2), 'mse')
+    target = [np.zeros(o.shape, 'float32') for o in before]
+    loss = half.train_on_batch([x, mask], target)
+    assert np.isfinite(loss).all()
+    (layer,) = (m for m in half.layers if isinstance(m, Bank))
+    moved = {
+        w.path.split('/')[1]
+        for w, old in zip(half.weights, weights, strict=True)
+        if w.trainable and not np.array_equal(to_numpy(w.value), old)
+    }
+    assert moved == set(layer.bank)
 
 
 def attention(**kwargs):
