@@ -73,7 +73,7 @@ def settings(words=None):
 def choices():
     """{row of the table: its options}: all that can be causal."""
     options = {
-        'local': {'window': 64},
+        'local': {'reach': 64},
         'performer': {'num_features': 64, 'seed': 0},
         'vq': {'codes': 64, 'block': 64},
     }

@@ -20,13 +20,12 @@ DOCS = Path(__file__).parent.parent / 'docs'
 TABLE = re.compile(r'(<!-- table -->\n).*?(\n<!-- end -->)', re.S)
 # Rows with equal answers share a column.
 COLUMNS = (
-    ('rotary', 'xpos'),
+    ('rotary', 'rotary_2d', 'xpos'),
     ('alibi', 'kerple', 'relative', 'sandwich', 't5'),
     ('leaky_rerope', 'rerope', 'self_extend'),
 )
 ROTARY = (
     'rotary',
-    'rotary_2d',
     'pi',
     'ntk',
     'ntk_fixed',
@@ -38,7 +37,7 @@ ROTARY = (
 OPTIONS = {
     'rotary_2d': {'width': 3},
     'dynamic': {'factor': 2, 'max_position': 8},
-    **{name: {'factor': 2, 'max_position': 8} for name in ROTARY[2:8]},
+    **{name: {'factor': 2, 'max_position': 8} for name in ROTARY[1:7]},
 }
 
 
@@ -97,7 +96,7 @@ def answers(name):
 
 def row(name):
     found = answers(name)
-    groups = (ROTARY, ('xpos',), *COLUMNS[1:])
+    groups = (ROTARY, ('rotary_2d',), ('xpos',), *COLUMNS[1:])
     cells = [found['causal'], found['steps']]
     for group in groups:
         same = {found[position] for position in group}
@@ -111,7 +110,7 @@ def mixer_row(name):
     kind = MIXERS[name]
     causal = getattr(kind, 'can_be_causal', True)
     gau = name == 'gau'
-    cells = [causal, causal, gau, gau, gau, gau, gau, gau, gau, False]
+    cells = [causal, causal, *[gau] * 8, False]
     return [f'`{name}`', *('✓' if cell else '' for cell in cells)]
 
 
@@ -120,6 +119,7 @@ HEAD = (
     'causal (`lm`)',
     'step by step',
     '`rotary` and its scalings',
+    '`rotary_2d`',
     '`xpos`',
     '`alibi` `kerple` `relative` `sandwich` `t5`',
     '`rerope` `leaky_rerope` `self_extend`',

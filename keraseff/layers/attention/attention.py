@@ -58,6 +58,15 @@ class Attention(Layer):
                 f'{type(self.position).__name__} makes no sense of later keys; use it '
                 'with causal=True, or Rotary.'
             )
+        if (
+            self.position is not None
+            and mechanism.turns_far
+            and not self.position.turns
+        ):
+            raise ValueError(
+                f'{name} turns queries towards all that is far at once, which '
+                f'{type(self.position).__name__} cannot do here; use Rotary.'
+            )
         if self.window is not None and self.window < 1:
             raise ValueError(
                 f'window={self.window} must be at least 1: a query sees itself.'

@@ -44,6 +44,8 @@ class Mechanism(Layer):
         can_be_causal: it can hide later keys.
         one_sequence: queries and keys must come from the same sequence.
         scaled: the queries come divided by √d.
+        turns_far: besides, what is far is turned by one number of steps, which not
+            every position that rotates can do.
         turns_itself: queries and keys come unrotated, and `call` and `step` get
             `rotation`, a `Rotation` or None, for what the mechanism rotates instead.
     """
@@ -53,6 +55,7 @@ class Mechanism(Layer):
     can_be_causal = True
     one_sequence = False
     scaled = True
+    turns_far = False
     turns_itself = False
 
     def build(self, q_shape, k_shape, v_shape):

@@ -62,6 +62,7 @@ class TransformerVQ(Mechanism):
     """
 
     one_sequence = True
+    turns_far = True
     turns_itself = True
 
     def __init__(

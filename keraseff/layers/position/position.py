@@ -28,12 +28,14 @@ class Position(Layer):
     `needs_scores` is true where `bias`, `mix` or `compare` is used: only mechanisms
     that form the score matrix can serve it.  `rotates_once` is true where the rotation
     of a key depends on its own position alone, so that a cache may keep rotated keys.
-    `causal_only` is true where it makes no sense of later keys.
+    `causal_only` is true where it makes no sense of later keys; `turns` where there is
+    `turn(x, steps)`, a rotation of all of x by one number of steps.
     """
 
     needs_scores = False
     rotates_once = True
     causal_only = False
+    turns = False
 
     def compute_mask(self, x, previous_mask=None):
         """None: positions have no padding."""

@@ -78,6 +78,11 @@ class Rotary(Position):
         """A key's rotation stays as the text grows, so that it can be kept."""
         return not looks_at_length(self._options)
 
+    @property
+    def turns(self):
+        """Whether a distance is one number, so that `turn` can stand for it."""
+        return self.axes == 1
+
     def call(self, x, position_ids=None, keys=None):
         """The angles' sines and cosines for each step of `x`, and of `keys`."""
         ids, length = self._places(x, position_ids, keys)

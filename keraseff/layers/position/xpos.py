@@ -29,6 +29,7 @@ class XPOS(Rotary):
     """
 
     causal_only = True
+    turns = False
     # The middle moves as the text grows.
     rotates_once = False
 
