@@ -42,13 +42,13 @@ def test_they_train_on_lengths_unknown_to_the_graph(rng):
     """On TensorFlow a length that is a tensor takes other ways to the same result."""
     x = rng.normal(size=(2, 19, 3)).astype('float32')
     inputs = keras.Input((None, 3))
-    outputs = [make(name)(inputs) for name in MIXERS]
+    outputs = [make(name)(inputs) for name in ('s4', 'lru')]
     model = keras.Model(inputs, outputs)
-    known = compiled(lambda x: [layer(x) for layer in model.layers[1:]], x)
-    assert_close(model.predict(x, verbose=0), known, atol=3e-5)
+    short, long = (model.predict(x[:, :n], verbose=0) for n in (5, 19))
+    assert_close([y[:, :5] for y in long], short, atol=1e-5)
     before = model.get_weights()
-    model.compile(keras.optimizers.SGD(0.1), ['mse'] * 3)
-    model.train_on_batch(x, [x] * 3)
+    model.compile(keras.optimizers.SGD(0.1), ['mse'] * 2)
+    model.train_on_batch(x, [x] * 2)
     for old, new in zip(before, model.get_weights(), strict=True):
         assert np.isfinite(new).all()
         assert abs(new - old).max() > 0
