@@ -52,15 +52,15 @@ def arguments():
     )
     add = parser.add_argument
     add('--mechanisms', nargs='+', default=['all'], metavar='NAME',
-        help="of mechanisms and mixers, or 'all', or 'linear-time' for those whose time "
-        'is to grow like the length (all)')  # fmt: skip
+        help="of mechanisms and mixers, or 'all', or 'linear-time' for those whose "
+        'time is to grow like the length (all)')  # fmt: skip
     add('--lengths', type=int, nargs='+', default=LENGTHS, metavar='N',
         help=f'({" ".join(map(str, LENGTHS))})')  # fmt: skip
     add('--long', action='store_true',
         help=f'the linear ones at n = {LONGEST} as well')  # fmt: skip
     add('--mode', choices=['forward', 'train', 'both'], default='both')
     add('--dtype', choices=['float32', 'bfloat16'], default='float32',
-        help='of the inputs, and of what is computed from them (%(default)s)')  # fmt: skip
+        help='of the inputs, and of what comes of them (%(default)s)')  # fmt: skip
     add('--heads', type=int, default=4, help='(%(default)s)')
     add('--head-size', type=int, default=64, help='(%(default)s)')
     add('--batch', type=int, default=1, help='(%(default)s)')

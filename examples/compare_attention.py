@@ -36,6 +36,16 @@ from keraseff.tokenizers.per_character import CharacterTokenizer
 
 # --- settings ---
 
+
+def at_least(least):
+    def number(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r} is no number from {least} on')
+        return int(text)
+
+    return number
+
+
 parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
 option = parser.add_argument
 option('--data', help='a text, or a directory of them, of which each tenth is held out')
@@ -43,12 +53,12 @@ option('--attentions', help='rows of the table, with commas; all with --data')
 option('--lengths', help='512,4096; 64 on the synthetic text')
 option('--epochs', type=float, default=1.0, help='times --steps (%(default)s)')
 option('--steps', help='of training at each length: 200,20; 150 on the synthetic text')
-option('--batch-size', type=int, help='pieces of the first length (2; 16)')
+option('--batch-size', type=at_least(1), help='pieces of the first length (2; 16)')
 option('--learning-rate', type=float, help='6e-3; 1e-2 on the synthetic text')
-option('--layers', type=int, help='2; 1 on the synthetic text')
-option('--units', type=int, default=64, help='width of the model (%(default)s)')
-option('--test-size', type=int, default=32768, help='characters (%(default)s)')
-option('--limit', type=int, help='use only the first so many texts')
+option('--layers', type=at_least(1), help='2; 1 on the synthetic text')
+option('--units', type=at_least(1), default=64, help='width of the model (%(default)s)')
+option('--test-size', type=at_least(1), default=32768, help='characters (%(default)s)')
+option('--limit', type=at_least(1), help='use only the first so many texts')
 option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
 option('--output', help='directory to keep, and continue from')
 BARE = {'lengths': '64', 'steps': '150', 'batch_size': 16, 'layers': 1}
@@ -56,6 +66,8 @@ BARE |= {'learning_rate': 1e-2, 'attentions': 'softmax,linear,local'}
 REAL = {'lengths': '512,4096', 'steps': '200,20', 'batch_size': 2, 'layers': 2}
 REAL |= {'learning_rate': 6e-3}
 ROWS = 'rows.json'
+ABOUT = 'data', 'lengths', 'epochs', 'steps', 'batch_size', 'learning_rate', 'layers'
+ABOUT += 'units', 'test_size', 'limit', 'seed'
 
 
 def settings(words=None):
@@ -205,6 +217,16 @@ def choose(args):
     return names
 
 
+def read_rows(path, about):
+    """The rows that were made before; refuses those of another experiment."""
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text('utf-8'))
+    if kept['about'] != about:
+        raise ValueError(f'{path} is of {kept["about"]}; use another --output')
+    return kept['rows']
+
+
 def print_table(rows, length):
     print(f'\nlength {length}:\n')
     print('| attention | nats | guessed, % | ms a step | of softmax | peak MiB |')
@@ -226,12 +248,13 @@ def main(args, folder):
         print('data: synthetic (templates, and names of the jieba dictionary)')
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ROWS
-    rows = json.loads(path.read_text('utf-8')) if path.exists() else {}
+    about = {name: getattr(args, name) for name in ABOUT}
+    rows = read_rows(path, about)
     for i, name in enumerate(names):
         if name not in rows:
             rows[name] = (apart if args.data else measure)(args, name)
             with atomic_write(path) as file:
-                json.dump(rows, file, indent=1)
+                json.dump({'about': about, 'rows': rows}, file, indent=1)
         cells = [rows[name].get(str(length), {}) for length in args.lengths]
         shown = ', '.join(f'{x["loss"]:.3f}' for x in cells if x)
         shown = rows[name].get('failed', shown)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's news of GPUs
@@ -34,21 +35,41 @@ from keraseff.tokenizers.per_character import CharacterTokenizer
 
 # --- settings ---
 
+
+def at_least(least):
+    def number(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r} is no number from {least} on')
+        return int(text)
+
+    return number
+
+
 parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
 option = parser.add_argument
 option('--data', help='a text, or a directory of them, of which each tenth is held out')
 option('--checkpoint', help='the softmax model: a directory that --output made')
 option('--attentions', help='rows of the table, with commas')
-option('--epochs', type=int, help='of the softmax model (2; 5 on the synthetic text)')
+option(
+    '--epochs',
+    type=at_least(0),
+    help='of the softmax model (2; 5 on the synthetic text)',
+)
 option('--share', type=float, default=0.05, help='of it for fine-tuning (%(default)s)')
-option('--batch-size', type=int, help='pieces (4; 16 on the synthetic text)')
-option('--length', type=int, help='characters of a piece (256; 64)')
+option('--batch-size', type=at_least(1), help='pieces (4; 16 on the synthetic text)')
+option('--length', type=at_least(8), help='characters of a piece (256; 64)')
 option('--learning-rate', type=float, help='3e-3; 1e-2 on the synthetic text')
 option('--fine-tuning-rate', type=float, default=1e-3, help='%(default)s')
-option('--layers', type=int, help='3; 1 on the synthetic text')
-option('--units', type=int, help='width of the model; 128, 64 on the synthetic text')
-option('--test-rows', type=int, default=64, help='pieces to score (%(default)s)')
-option('--limit', type=int, help='use only the first so many texts')
+option('--layers', type=at_least(1), help='3; 1 on the synthetic text')
+option(
+    '--units',
+    type=at_least(1),
+    help='width of the model; 128, 64 on the synthetic text',
+)
+option(
+    '--test-rows', type=at_least(1), default=64, help='pieces to score (%(default)s)'
+)
+option('--limit', type=at_least(1), help='use only the first so many texts')
 option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
 option('--output', help='directory to keep, and continue from')
 BARE = {'epochs': 5, 'batch_size': 16, 'length': 64, 'layers': 1}
@@ -60,6 +81,8 @@ CONFIG = 'config.json'
 WEIGHTS = 'model.safetensors'
 TOKENS = 'tokens.json'
 ROWS = 'rows.json'
+ABOUT = 'epochs', 'share', 'batch_size', 'length', 'fine_tuning_rate', 'test_rows'
+ABOUT += 'seed', 'checkpoint'
 
 
 def settings(words=None):
@@ -263,13 +286,20 @@ def choose(args):
     return {name: rows[name] for name in names}
 
 
-def read_rows(path):
-    return json.loads(path.read_text('utf-8')) if path.exists() else {}
+def read_rows(path, about):
+    """The rows that were made before; refuses those of another experiment."""
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text('utf-8'))
+    if kept['about'] != about:
+        raise ValueError(f'{path} is of {kept["about"]}; use another --output')
+    return kept['rows']
 
 
 def print_table(rows, trained):
     print(f'\nnats a character (share guessed, %); softmax: {cell(trained)}\n')
-    print('| attention | converted | fine-tuned | from nothing | trained | kept | min. |')
+    names = 'attention', 'converted', 'fine-tuned', 'from nothing', 'trained'
+    print(f'| {" | ".join(names)} | kept | minutes |')
     print('|---|---|---|---|---|---|---|')
     for name, row in rows.items():
         names = 'converted', 'fine-tuned', 'nothing', 'nothing, trained'
@@ -293,12 +323,14 @@ def main(args, folder):
         watched = following_pieces(dev, args.length, 32)
         train_softmax(args, tokenizer, ids, watched, folder)
     trained = measure(build_model(checkpoint, checkpoint / WEIGHTS).model, *test)
-    rows = read_rows(folder / ROWS)
+    about = {name: getattr(args, name) for name in ABOUT}
+    about['text'] = zlib.crc32(''.join(tokenizer.tokens).encode())
+    rows = read_rows(folder / ROWS, about)
     for name, options in wanted.items():
         if name not in rows:
             rows[name] = convert(args, checkpoint, options, ids, test, tokenizer)
             with atomic_write(folder / ROWS) as file:
-                json.dump(rows, file, ensure_ascii=False, indent=1)
+                json.dump({'about': about, 'rows': rows}, file, ensure_ascii=False)
         row = rows[name]
         print(f'{name}: {cell(row["converted"])} -> {cell(row["fine-tuned"])}')
     print_table(rows, trained)

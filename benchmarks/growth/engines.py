@@ -1,10 +1,11 @@
 """How each framework compiles a layer, runs it, and tells its memory."""
 
-import ctypes
 import functools
 import gc
 import os
 import platform
+import re
+import tempfile
 from pathlib import Path
 
 import keras
@@ -112,7 +113,9 @@ class Torch(Engine):
 
         self.compiled = compiled
         self.gpu = torch.cuda.is_available()
-        self.memory_from = 'torch.cuda.max_memory_allocated()' if self.gpu else RESIDENT
+        self.memory_from = 'all that torch.profiler saw allocated and freed'
+        if self.gpu:
+            self.memory_from = 'torch.cuda.max_memory_allocated()'
 
     def device(self):
         """The name of what computes."""
@@ -159,7 +162,21 @@ class Torch(Engine):
                 torch.cuda.synchronize()
             return result
 
-        return run, lambda: self._allocated(run) if self.gpu else resident_peak(run)
+        return run, lambda: self._allocated(run) if self.gpu else self._seen(run)
+
+    def _seen(self, run):
+        from torch import profiler
+
+        cpu = [profiler.ProfilerActivity.CPU]
+        with profiler.profile(activities=cpu, profile_memory=True) as found:
+            run()
+        events = found.profiler.kineto_results.events()
+        events = [e for e in events if e.name() == '[memory]']
+        now = peak = 0
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            now += event.nbytes()
+            peak = max(peak, now)
+        return peak
 
     def _allocated(self, run):
         import torch
@@ -182,22 +199,20 @@ class Torch(Engine):
 class TensorFlow(Engine):
     """A tf.function compiled by XLA, as Keras trains."""
 
-    def __init__(self):
-        import tensorflow as tf
+    memory_from = "XLA's buffer assignment: temporaries and results"
 
-        self.gpu = bool(tf.config.list_physical_devices('GPU'))
-        self.memory_from = (
-            "tf.config.experimental.get_memory_info('GPU:0')" if self.gpu else RESIDENT
-        )
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix='attention_growth_')
+        flags = f'--xla_dump_to={self.folder.name} --xla_dump_hlo_as_text'
+        os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip()
 
     def device(self):
         """The name of what computes."""
         import tensorflow as tf
 
-        if not self.gpu:
-            return super().device()
-        (first, *_) = tf.config.list_physical_devices('GPU')
-        return tf.config.experimental.get_device_details(first)['device_name']
+        for first in tf.config.list_physical_devices('GPU'):
+            return tf.config.experimental.get_device_details(first)['device_name']
+        return super().device()
 
     def compile(self, layer, inputs, target, train):
         """See `Engine`."""
@@ -226,18 +241,23 @@ class TensorFlow(Engine):
             tf.test.experimental.sync_devices()
             return result
 
-        return run, lambda: self._allocated(run) if self.gpu else resident_peak(run)
-
-    def _allocated(self, run):
-        import tensorflow as tf
-
-        tf.config.experimental.reset_memory_stats('GPU:0')
-        before = tf.config.experimental.get_memory_info('GPU:0')['current']
+        self._laid_out()  # by what was compiled before
         run()
-        return tf.config.experimental.get_memory_info('GPU:0')['peak'] - before
+        found = self._laid_out()
+        return run, lambda: found
+
+    def _laid_out(self):
+        """Bytes of the largest program compiled since; all that was written goes."""
+        sizes = [0]
+        for path in Path(self.folder.name).iterdir():
+            if path.name.endswith('buffer-assignment.txt'):
+                text = path.read_text()
+                sizes.append(sum(int(size) for size in ALLOCATED.findall(text)))
+            path.unlink()
+        return max(sizes) or None
 
 
-RESIDENT = 'the peak of resident memory (VmHWM of Linux) above what was there before'
+ALLOCATED = re.compile(r'^allocation \d+: size (\d+),.*(?:temp|maybe-live-out)', re.M)
 
 
 def make_engine(torch_compile=False):
@@ -246,26 +266,6 @@ def make_engine(torch_compile=False):
     if backend == 'torch':
         return Torch(torch_compile)
     return {'jax': JAX, 'tensorflow': TensorFlow}[backend]()
-
-
-def resident_peak(run):
-    """How far resident memory rises in a run, in bytes; None where Linux is not."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # else pages kept for later hide a rise
-        Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
-    except (AttributeError, OSError):
-        return None
-    before = _resident()['VmRSS']
-    result = run()
-    peak = _resident()['VmHWM']
-    del result
-    return max(0, peak - before)
-
-
-def _resident():
-    pairs = (line.split(':', 1) for line in _lines('/proc/self/status'))
-    return {k: int(v.split()[0]) * 1024 for k, v in pairs if k in ('VmHWM', 'VmRSS')}
 
 
 def _lines(path):

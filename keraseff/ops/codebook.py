@@ -9,12 +9,12 @@ from keraseff.ops.masking import masked_value
 
 
 def nearest_codes(k, codes):
-    """argmin_s ‖k - C_s‖² by one product: argmax_s 2 k·C_s - ‖C_s‖².
+    """argmin_s ‖k - C_s‖² by one product: argmax_s k·C_s - ‖C_s‖²/2.
 
     (b, n, h, d) and (h, s, d) -> (b, n, h) int32.
     """
     lengths = ops.sum(ops.square(codes), axis=-1)[:, None]  # (h, 1, s)
-    near = 2 * ops.einsum('bnhd,hsd->bhns', k, codes) - lengths
+    near = ops.einsum('bnhd,hsd->bhns', k, codes) - lengths / 2
     z = ops.cast(ops.argmax(near, axis=-1), 'int32')
     return ops.transpose(z, (0, 2, 1))
 
@@ -38,9 +38,11 @@ def tally_codes(z, v, real, size):
     Returns:
         (…, s, d) and (…, s), in float32.
     """
-    hot = ops.one_hot(z, size, dtype='float32')
-    hot = hot * ops.expand_dims(ops.cast(real, 'float32'), -1)
-    sums = ops.einsum('...ns,...nd->...sd', hot, ops.cast(v, 'float32'))
+    z = ops.where(ops.cast(real, 'bool'), z, -1)  # no code at all
+    # Torch's one_hot is slower by far.
+    hot = ops.equal(z[..., None], ops.arange(size, dtype='int32'))
+    hot = ops.cast(hot, 'float32')
+    sums = ops.matmul(ops.swapaxes(hot, -1, -2), ops.cast(v, 'float32'))
     return sums, ops.sum(hot, axis=-2)
 
 

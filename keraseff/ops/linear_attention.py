@@ -52,7 +52,7 @@ def causal_linear_attention(
     turned=None,
     normalise=True,
     epsilon=1e-6,
-    chunk=128,
+    chunk=64,
 ):
     """`noncausal_linear_attention` where no query sees a later key: j ≤ i in both sums.
 
@@ -134,8 +134,11 @@ def _blocks(x, size, fill=0):
     """(b, n, h, f) -> (b, h, chunks, size, f) in float32."""
     b, n, h, f = ops.shape(x)
     x = _padded(ops.cast(x, 'float32'), 1, size, fill)
-    x = ops.reshape(x, (b, _count(n, size), size, h, f))
-    return ops.transpose(x, (0, 3, 1, 2, 4))
+    count = _count(n, size)
+    x = ops.reshape(x, (b, count, size, h, f))
+    x = ops.transpose(x, (0, 3, 1, 2, 4))
+    # By way of these axes, or Torch would lay it out anew for each product.
+    return ops.reshape(ops.reshape(x, (b, h, count * size * f)), (b, h, count, size, f))
 
 
 def _mix(q, k, v, shares=None):

@@ -30,7 +30,7 @@ class EfficientAttention(Mechanism):
     scaled = False
     turns_itself = True
 
-    def __init__(self, chunk=128, **kwargs):
+    def __init__(self, chunk=64, **kwargs):
         super().__init__(**kwargs)
         self.chunk = chunk
 

@@ -66,7 +66,7 @@ class LinearAttention(Mechanism):
     https://kexue.fm/archives/7546, 2021, https://kexue.fm/archives/8338
     """
 
-    def __init__(self, feature_map='elu', chunk=128, epsilon=1e-6, **kwargs):
+    def __init__(self, feature_map='elu', chunk=64, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         if isinstance(feature_map, str) and feature_map not in FEATURE_MAPS:
             known = ', '.join(sorted(FEATURE_MAPS))

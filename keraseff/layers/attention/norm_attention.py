@@ -34,7 +34,7 @@ class NormAttention(Mechanism):
     scaled = False
     turns_itself = True
 
-    def __init__(self, feature_map='elu', chunk=128, epsilon=1e-6, **kwargs):
+    def __init__(self, feature_map='elu', chunk=64, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         if feature_map not in ACTIVATIONS:
             known = ', '.join(sorted(ACTIVATIONS))

@@ -71,7 +71,7 @@ class Performer(LinearAttention):
         kind='positive',
         redraw_every=None,
         seed=None,
-        chunk=128,
+        chunk=64,
         epsilon=1e-6,
         **kwargs,
     ):

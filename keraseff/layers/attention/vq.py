@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from keras import backend
 from keras import ops
 from keras.layers import Dropout
 
@@ -201,7 +202,7 @@ class TransformerVQ(Mechanism):
         weights = [ops.exp(x - top) for x in logits]
         total = sum(ops.sum(x, axis=-1, keepdims=True) for x in weights)
         # In half precision a sum of undivided weights could overflow.
-        early = dtype != 'float32'
+        early = backend.standardize_dtype(dtype) != 'float32'
         mixed = 0
         for w, x in zip(weights, values, strict=True):
             w = self.drop(w) if self.drop else w
