@@ -32,6 +32,7 @@ setup(
     extras_require={
         'jax': ['jax'],
         'torch': ['torch'],
+        'bench': ['matplotlib'],  # the plots of benchmarks/
         'test': [
             'pytest',
             'jax',

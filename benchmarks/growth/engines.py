@@ -113,6 +113,7 @@ class Torch(Engine):
 
         self.compiled = compiled
         self.gpu = torch.cuda.is_available()
+        os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # else each profile says so
         self.memory_from = 'all that torch.profiler saw allocated and freed'
         if self.gpu:
             self.memory_from = 'torch.cuda.max_memory_allocated()'

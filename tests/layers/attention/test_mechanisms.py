@@ -14,9 +14,11 @@ from reference.attention import multi_head_attention
 
 from keraseff.layers import MECHANISMS
 from keraseff.layers import Layer
+from keraseff.layers import Mask
 from keraseff.layers import Mechanism
 from keraseff.layers import MultiHeadAttention
 from keraseff.layers import Position
+from keraseff.layers import Softmax
 
 
 @pytest.mark.parametrize('position', [None, 'rotary'])
@@ -125,6 +127,30 @@ def test_softmax_equals_the_slow_version(causal, rng):
     (found,) = gradients(lambda t: ops.sum(layer(t, y, dense=dense)), x)
     direction = rng.normal(size=x.shape)
     np.testing.assert_allclose((found * direction).sum(), slow(0, direction), rtol=1e-3)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize('causal', [False, True])
+def test_softmax_is_what_torch_calls_scaled_dot_product_attention(causal, rng):
+    torch = pytest.importorskip('torch')
+    q, k, v = (rng.normal(size=(2, 9, 3, 4)).astype('float32') for _ in range(3))
+    padding = np.arange(9)[None] < np.array([[9], [6]])
+    where = Mask(padding, causal)
+
+    def ours(q, k, v):
+        return ops.sum(Softmax().call(q / 2.0, k, v, where) ** 3)
+
+    theirs = [torch.tensor(t, requires_grad=True) for t in (q, k, v)]
+    heads_first = [t.transpose(1, 2) for t in theirs]
+    seen = torch.tensor(np.tril(np.ones((9, 9), bool)) if causal else True)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        *heads_first, attn_mask=torch.tensor(padding)[:, None, None] & seen
+    )
+    expected = torch.autograd.grad((out**3).sum(), theirs)
+    for one, other in zip(gradients(ours, q, k, v), expected, strict=True):
+        assert_close(one, other.numpy(), atol=1e-4)
+    mixed = Softmax().call(q / 2.0, k, v, where)
+    assert_close(mixed, out.detach().transpose(1, 2).numpy())
 
 
 @pytest.mark.every_backend
