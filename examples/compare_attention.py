@@ -2,7 +2,7 @@
 
 A small character language model is trained for the same steps on the same pieces with
 each of them, first on short pieces and then, going on, on long ones.
-https://arxiv.org/abs/2011.04006  floor: 0.2
+https://arxiv.org/abs/2011.04006  floor: 0.3
 """
 
 import argparse
@@ -52,22 +52,24 @@ option('--data', help='a text, or a directory of them, of which each tenth is he
 option('--attentions', help='rows of the table, with commas; all with --data')
 option('--lengths', help='512,4096; 64 on the synthetic text')
 option('--epochs', type=float, default=1.0, help='times --steps (%(default)s)')
-option('--steps', help='of training at each length: 200,20; 150 on the synthetic text')
+option('--steps', help='of training at each length: 300,20; 150 on the synthetic text')
 option('--batch-size', type=at_least(1), help='pieces of the first length (2; 16)')
 option('--learning-rate', type=float, help='6e-3; 1e-2 on the synthetic text')
 option('--layers', type=at_least(1), help='2; 1 on the synthetic text')
 option('--units', type=at_least(1), default=64, help='width of the model (%(default)s)')
 option('--test-size', type=at_least(1), default=32768, help='characters (%(default)s)')
+option('--seconds', type=at_least(1), default=60, help='a training may take (60)')
+option('--memory', type=at_least(1), default=12, help='GiB a row may take (12)')
 option('--limit', type=at_least(1), help='use only the first so many texts')
 option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
 option('--output', help='directory to keep, and continue from')
 BARE = {'lengths': '64', 'steps': '150', 'batch_size': 16, 'layers': 1}
 BARE |= {'learning_rate': 1e-2, 'attentions': 'softmax,linear,local'}
-REAL = {'lengths': '512,4096', 'steps': '200,20', 'batch_size': 2, 'layers': 2}
+REAL = {'lengths': '512,4096', 'steps': '300,20', 'batch_size': 2, 'layers': 2}
 REAL |= {'learning_rate': 6e-3}
 ROWS = 'rows.json'
 ABOUT = 'data', 'lengths', 'epochs', 'steps', 'batch_size', 'learning_rate', 'layers'
-ABOUT += 'units', 'test_size', 'limit', 'seed'
+ABOUT += 'units', 'test_size', 'seconds', 'limit', 'seed'
 
 
 def settings(words=None):
@@ -156,22 +158,33 @@ def evaluate(model, inputs, targets):
     return loss / targets.size, right / targets.size
 
 
-def train(model, pieces, steps, rate):
+def train(model, pieces, steps, rate, seconds):
     """Seconds of each step, by the clock and of the processor."""
-    times = []
+    times, begun = [], time.process_time()
     for step in range(steps):
+        if step > 4 and time.process_time() - begun > seconds:
+            break
         share = min(1, (step + 1) / (0.1 * steps)) * min(1, 2 * (1 - step / steps))
         model.optimizer.learning_rate = rate * share
         begin = time.perf_counter(), time.process_time()
         model.train_on_batch(*next(pieces))
         times.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
-    return np.array(times[2:] or [(0, 0)])  # the first ones compile
+    return times
 
 
 def most_memory():
     """The most bytes of the computer's memory that this process has held so far."""
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size * (1 if sys.platform == 'darwin' else 1024)
+
+
+def guess_memory(row, length, size):
+    """MiB that all scores at a length would take, by those of the length before."""
+    before = [int(key) for key in row if key.isdigit()]
+    if not before:
+        return 0
+    cell, shorter = row[str(before[-1])], before[-1]
+    return cell['memory'] * size * length**2 / (cell['size'] * shorter**2)
 
 
 def measure(args, name):
@@ -185,12 +198,15 @@ def measure(args, name):
         size = max(1, args.batch_size * args.lengths[0] // length)
         pieces = random_pieces(ids, length, size, args.seed)
         steps = round(args.epochs * steps)
-        times = train(model, pieces, steps, args.learning_rate)
-        cell = {'memory': (most_memory() - before) / 2**20}
+        if guess_memory(row, length, size) > 1024 * args.memory:
+            break
+        times = train(model, pieces, steps, args.learning_rate, args.seconds)
+        cell = {'memory': (most_memory() - before) / 2**20, 'steps': len(times)}
+        cell['wanted'], cell['size'] = steps, size
+        times = np.array(times[2:] or [(0, 0)])  # the first ones compile
         rows = following_pieces(test, length, max(1, args.test_size // length))
         cell['loss'], cell['accuracy'] = evaluate(model, *rows)
         cell['ms'], cell['ms of processor'] = (1000 * np.median(times, 0)).tolist()
-        cell['tokens'] = size * length
         cell['seconds'] = time.monotonic() - begin
         row[str(length)] = cell
     return row
@@ -229,17 +245,20 @@ def read_rows(path, about):
 
 def print_table(rows, length):
     print(f'\nlength {length}:\n')
-    print('| attention | nats | guessed, % | ms a step | of softmax | peak MiB |')
-    print('|---|---|---|---|---|---|')
+    print('| attention | nats | guessed, % | ms | ms of processor | ratio | peak MiB |')
+    print('|---|---|---|---|---|---|---|')
     cells = {name: row[length] for name, row in rows.items() if length in row}
     base = cells.get('softmax', {}).get('ms of processor')
     for name, cell in sorted(cells.items(), key=lambda item: item[1]['loss']):
+        fewer = f', {cell["steps"]} steps' if cell['steps'] < cell['wanted'] else ''
         times = cell['ms of processor']
         share = f'{times / base:.2f}' if base else '–'
         print(
-            f'| {name} | {cell["loss"]:.3f} | {100 * cell["accuracy"]:.2f} | '
-            f'{times:.0f} | {share} | {cell["memory"]:.0f} |'
+            f'| {name}{fewer} | {cell["loss"]:.3f} | {100 * cell["accuracy"]:.2f} | '
+            f'{cell["ms"]:.0f} | {times:.0f} | {share} | {cell["memory"]:.0f} |'
         )
+    if len(cells) < len(rows):
+        print(f'\nnot there: {", ".join(name for name in rows if name not in cells)}')
 
 
 def main(args, folder):
@@ -261,7 +280,8 @@ def main(args, folder):
         print(f'{i + 1}/{len(names)} {name}: {shown}', flush=True)
     for length in args.lengths:
         print_table(rows, str(length))
-    print('\nms: median of a step, of the processor; peak: grown since the model stood')
+    print('\nms: median of a training step; ratio: of processor time, to softmax')
+    print('peak MiB: grown since the model stood')
     last = str(args.lengths[-1])
     accuracies = [row[last]['accuracy'] for row in rows.values() if last in row]
     print(f'accuracy {max(accuracies, default=0.0):.4f}')

@@ -3,7 +3,7 @@
 A character language model is trained and kept as a checkpoint, which
 `build_transformer_model(config, checkpoint, attention='performer')` opens with other
 attention; a brief fine-tuning then mends what that breaks.
-https://arxiv.org/abs/2103.13076  floor: 0.2
+https://arxiv.org/abs/2103.13076  floor: 0.3
 """
 
 import argparse

@@ -178,9 +178,11 @@ def _draw(ax, summary, what, scale):
     ax.set_xscale('log', base=2)
     ax.set_yscale('log')
     styles = ('-', '--', '-.', ':')
-    for i, name in enumerate(summary.baselines + summary.others):
+    named = sorted(summary.others)  # so that colours are the same in all panels
+    for name in summary.baselines + summary.others:
         curve = sorted(summary.curve(name, what).items())
         base = name in summary.baselines
+        i = (summary.baselines if base else named).index(name)
         options = {'color': 'black', 'lw': 2.5} if base else {'color': f'C{i % 10}'}
         options['ls'] = styles[i % 4] if base else styles[i // 10 % 4]
         ax.plot(

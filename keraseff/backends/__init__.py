@@ -41,4 +41,24 @@ def fill(variable, array):
         variable.assign(array)
 
 
-__all__ = ['compiles_scan', 'empty', 'fill']
+def fuses_attention():
+    """Whether this backend has `fused_attention`."""
+    return keras.config.backend() == 'torch'
+
+
+def fused_attention(q, k, v, seen=None, causal=False):
+    """softmax(q kᵀ) v in one kernel that keeps no scores, if `fuses_attention()`.
+
+    Args:
+        q, k, v: (b, m, h, d), (b, n, h, d), (b, n, h, d_v).
+        seen: bool (b or 1, 1, m or 1, n), or None.
+        causal: no query sees a later key; m = n, and seen is None.
+
+    -> (b, m, h, d_v).
+    """
+    from keraseff.backends import torch
+
+    return torch.fused_attention(q, k, v, seen, causal)
+
+
+__all__ = ['compiles_scan', 'empty', 'fill', 'fused_attention', 'fuses_attention']

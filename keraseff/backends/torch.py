@@ -16,3 +16,16 @@ def fill(variable, array):
     tensor = tensor.view(torch.bfloat16) if bfloat16 else tensor
     with torch.no_grad():
         variable.value.copy_(tensor)
+
+
+def fused_attention(q, k, v, seen, causal):
+    """See `keraseff.backends.fused_attention`."""
+    if seen is not None:
+        # Not the bool itself: a query that sees nothing would get NaN.
+        lowest = torch.finfo(q.dtype).min / 2
+        seen = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, lowest)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=seen, is_causal=causal, scale=1.0
+    )
+    return mixed.transpose(1, 2)

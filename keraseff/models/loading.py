@@ -129,7 +129,7 @@ class _Plan:
         self.used = set()
         self.left_over = []  # parts of blocks that the config leaves out
         self.idle = []  # embeddings that it leaves out
-        self.fresh = []  # what no file of the family has
+        self.fresh = []  # what other attention has, and no file of the family
         self.swapped = transformer.attention_parts.swapped
         variables = named_variables(transformer)
         self.table = {
@@ -157,7 +157,8 @@ class _Plan:
     def _add(self, left, slot, tensor, variable):
         wanted = tuple(variable.shape)
         if tensor is None and slot.tensor.startswith(OURS):
-            self.fresh.append(left)
+            if _ATTENTION.search(left) or 'Position/' in left:
+                self.fresh.append(left)
             return
         if tensor is None:
             self.missing.append(f'{slot.tensor}, of shape {wanted}, for {left}')

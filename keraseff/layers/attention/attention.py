@@ -164,11 +164,23 @@ class Attention(Layer):
         mechanism = self._mechanism
         q = self._scaled(q, where, 0, v)
         if mechanism.forms_scores:
-            n = ops.shape(v)[1]
-            scores = self._scores(q, k, x, p, n, 0, self.position)
+            position = self.position
+            if position is not None and not position.needs_scores:
+                (q, k), position = position.rotate(q, k, p), None
+            if position is None and residual is None and q is not None:
+                mixed = self._fused(q, k, v, where)
+                if mixed is not None:
+                    return mixed, None
+            scores = self._scores(q, k, x, p, ops.shape(v)[1], 0, position)
             return self._weigh(scores, v, p, where, residual)
         q, k, rotation = self._turned(q, k, p)
         return mechanism(q, k, v, where=where, **rotation), None
+
+    def _fused(self, q, k, v, where):
+        """The mixed values where nobody has a use for the scores, else None."""
+        if self.return_attention_scores:
+            return None
+        return self._mechanism.fused(q, k, v, where)
 
     def _scaled(self, q, where, start, v):
         """Queries divided by √d, times log n / log L beyond the trained length."""

@@ -109,6 +109,10 @@ class ScoreMechanism(Mechanism):
         """The share of each key in each query's answer."""
         raise NotImplementedError(f'{type(self).__name__} must define weigh.')
 
+    def fused(self, q, k, v, where):
+        """The mixed values without a matrix of scores, or None if that is no option."""
+        return None
+
     def mix(self, weights, v):
         """The values summed by their weights."""
         return ops.einsum('bhmn,bnhd->bmhd', weights, v)

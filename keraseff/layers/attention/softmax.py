@@ -3,6 +3,7 @@
 from keras import ops
 from keras.layers import Dropout
 
+from keraseff import backends
 from keraseff.layers.attention.mechanism import ScoreMechanism
 from keraseff.ops import masked_value
 
@@ -37,3 +38,14 @@ class Softmax(ScoreMechanism):
         else:
             weights = ops.cast(ops.softmax(scores, axis=-1), dtype)
         return self.drop(weights) if self.drop else weights
+
+    def fused(self, q, k, v, where):
+        """What the backend's own kernel mixes, where it has one."""
+        # A subclass has another score, or other weights.
+        if self.dropout or type(self) is not Softmax or not backends.fuses_attention():
+            return None
+        m, n = q.shape[1], k.shape[1]
+        bare = where.padding is None and where.dense is None and where.window is None
+        if bare and where.causal and m == n:
+            return backends.fused_attention(q, k, v, causal=True)
+        return backends.fused_attention(q, k, v, where.matrix(m, n))
