@@ -73,5 +73,6 @@ def test_every_name_takes_the_size_of_a_query():
         assert type(made) is (kind if isinstance(kind, type) else Rotary)
         assert made.head_size == 8
     assert get_position('t5', 8, 3).heads == 3
-    with pytest.raises(ValueError, match='there are: .*relative, .*rotary.*Did you mean .rotary'):
+    match = 'there are: .*relative, .*rotary.*Did you mean .rotary'
+    with pytest.raises(ValueError, match=match):
         get_position('rotory', 8)
