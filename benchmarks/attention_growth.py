@@ -13,15 +13,19 @@ counts, and ratios are to the fastest softmax of the same run and length; those 
 cannot hide later keys are compared with one that does not either, if that is faster.
 
 Slopes are of log time, and of log memory, over log length at the three largest lengths:
-1 is linear, 2 quadratic.  Memory is that above the inputs.  What would take longer than
---patience or more than --memory-limit, as it has grown so far, is not run: 'slow' and
-'large' in the tables, where 'failed' means an error, said on the way.
+1 is linear, 2 quadratic.  On a CPU, glibc gives freed blocks of more than 32 MB back
+to the system and begins anew with empty pages, which bends the curves upwards where the
+blocks pass that size; --keep-memory forbids it.  Memory is that above the inputs.
+What would take longer than --patience or more than --memory-limit, as it has grown so
+far, is not run: 'slow' and 'large' in the tables, where 'failed' means an error, said
+on the way.
 
 Prints Markdown, and writes NAME.json, after each length, and NAME.png, a log-log plot
 (needs matplotlib).  On a machine with a GPU, the backend runs there and says so.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import sys
@@ -71,6 +75,8 @@ def arguments():
         help='seconds that one run may take (%(default)s)')  # fmt: skip
     add('--memory-limit', type=float, default=None, metavar='GB',
         help='that one run may take (half of what is free)')  # fmt: skip
+    add('--keep-memory', action='store_true',
+        help='freed memory is not given back to the system (glibc)')  # fmt: skip
     add('--torch-compile', action='store_true', help='PyTorch: through torch.compile')
     add('--output', type=Path, metavar='NAME',
         help='of NAME.json and NAME.png (attention_growth_BACKEND)')  # fmt: skip
@@ -192,12 +198,23 @@ class Run:
 
 
 def free_memory():
-    """Half of the free memory of this machine in GB, 8 where nobody knows."""
+    """Half of the memory of this machine that is free, in GB; 8 where nobody knows."""
     try:
         pages = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     except (ValueError, OSError):
         return 8.0
     return pages / 2e9
+
+
+def keep_memory():
+    """Have the C library keep what is freed, whatever its size."""
+    allocator = ctypes.CDLL(None)
+    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
+        if not allocator.mallopt(parameter, value):
+            raise SystemExit('--keep-memory: this C library has no such setting.')
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def describe(engine, args):
@@ -216,7 +233,7 @@ def describe(engine, args):
 
 
 SAID = ('dtype', 'heads', 'head_size', 'batch', 'repeat', 'patience', 'memory_limit')
-SAID += ('torch_compile', 'options')
+SAID += ('torch_compile', 'keep_memory', 'options')
 
 
 def write_json(path, about, runs):
@@ -231,6 +248,8 @@ def main():
     parser = arguments()
     args = parser.parse_args()
     args.memory_limit = args.memory_limit or free_memory()
+    if args.keep_memory:
+        keep_memory()
     engine = make_engine(args.torch_compile)
     width = args.heads * args.head_size
     policy = 'mixed_bfloat16' if args.dtype == 'bfloat16' else 'float32'

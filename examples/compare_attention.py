@@ -137,8 +137,9 @@ def build_model(args, vocab_size, name):
         args.learning_rate, weight_decay=0.05, beta_2=0.98, global_clipnorm=1.0
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # Compiling by XLA takes longer than the synthetic text does.
-    model.compile(optimizer, loss, jit_compile='auto' if args.data else False)
+    # Under TensorFlow XLA compiles for longer than the synthetic text takes.
+    slow = not args.data and keras.config.backend() == 'tensorflow'
+    model.compile(optimizer, loss, jit_compile=False if slow else 'auto')
     return model
 
 
@@ -178,13 +179,15 @@ def most_memory():
     return size * (1 if sys.platform == 'darwin' else 1024)
 
 
-def guess_memory(row, length, size):
-    """MiB that all scores at a length would take, by those of the length before."""
+def guess_memory(name, row, length, size):
+    """MiB that a length would take, by those of the length before."""
     before = [int(key) for key in row if key.isdigit()]
     if not before:
         return 0
     cell, shorter = row[str(before[-1])], before[-1]
-    return cell['memory'] * size * length**2 / (cell['size'] * shorter**2)
+    scores = name == 'gau' or getattr(MECHANISMS.get(name), 'forms_scores', False)
+    growth = (length / shorter) ** (2 if scores else 1)
+    return cell['memory'] * growth * size / cell['size']
 
 
 def measure(args, name):
@@ -198,7 +201,7 @@ def measure(args, name):
         size = max(1, args.batch_size * args.lengths[0] // length)
         pieces = random_pieces(ids, length, size, args.seed)
         steps = round(args.epochs * steps)
-        if guess_memory(row, length, size) > 1024 * args.memory:
+        if guess_memory(name, row, length, size) > 1024 * args.memory:
             break
         times = train(model, pieces, steps, args.learning_rate, args.seconds)
         cell = {'memory': (most_memory() - before) / 2**20, 'steps': len(times)}

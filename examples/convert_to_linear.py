@@ -160,8 +160,9 @@ def compile_model(model, args, rate):
         rate, weight_decay=0.05, beta_2=0.98, global_clipnorm=1.0
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # Compiling by XLA takes longer than the synthetic text does.
-    model.compile(optimizer, loss, jit_compile='auto' if args.data else False)
+    # Under TensorFlow XLA compiles for longer than the synthetic text takes.
+    slow = not args.data and keras.config.backend() == 'tensorflow'
+    model.compile(optimizer, loss, jit_compile=False if slow else 'auto')
 
 
 # --- train and evaluate ---
@@ -222,7 +223,7 @@ def fine_tune(model, args, ids):
     """The same few steps for every row; returns their number."""
     steps = int(args.share * args.epochs * epoch_steps(args, ids))
     for variable in model.optimizer.variables:  # a new optimizer would compile anew
-        variable.assign(ops.zeros_like(variable))
+        variable.assign(np.zeros(variable.shape, variable.dtype))
     if steps:
         pieces = random_pieces(ids, args.length, args.batch_size, args.seed + 100, 0.25)
         model.fit(pieces, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
