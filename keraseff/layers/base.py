@@ -100,6 +100,13 @@ def check_options(said, maker, options):
             )
 
 
+def check_sizes(**sizes):
+    """Raise ValueError for what is no whole number of 1 or more."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f'{name}={size!r} must be a whole number, at least 1.')
+
+
 def accepted(maker):
     """The names of the arguments that a layer's class, or a function, takes."""
     if isinstance(maker, type) and issubclass(maker, Layer):

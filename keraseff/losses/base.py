@@ -8,7 +8,8 @@ def as_distribution(y_true, y_pred):
     """The right classes as shares (…, c) in float32.
 
     Args:
-        y_true: (…) or (…, 1) integer ids, or (…, c) shares, which are passed through.
+        y_true: (…) or (…, 1) integer ids, or (…, c) shares, which are passed through;
+            an id outside of 0 … c - 1 gives NaN, for such a loss would mean nothing.
         y_pred: (…, c) scores.
     """
     c = y_pred.shape[-1]
@@ -17,7 +18,10 @@ def as_distribution(y_true, y_pred):
         return ops.cast(y_true, 'float32')
     if len(y_true.shape) == rank:
         y_true = y_true[..., 0]
-    return ops.one_hot(ops.cast(y_true, 'int32'), c, dtype='float32')
+    ids = ops.cast(y_true, 'int32')
+    known = ops.logical_and(ids >= 0, ids < c)[..., None]
+    shares = ops.one_hot(ops.clip(ids, 0, c - 1), c, dtype='float32')
+    return ops.where(known, shares, float('nan'))
 
 
 class OptionLoss(keras.losses.Loss):

@@ -43,12 +43,18 @@ class AttentionParts:
     def __init__(self, transformer):
         self.transformer = transformer
         attention = transformer.attention
-        kind = attention if isinstance(attention, str) else type(attention)
-        self.mixes = isinstance(attention, Mixer | Attention) or kind in MIXERS
+        kind = type(attention)
+        self.mixes = isinstance(attention, Mixer | Attention)
+        if isinstance(attention, str):
+            self.mixes = attention in MIXERS
         usual = transformer.defaults.get('attention', Config.attention)
         options = transformer.config
         self.swapped = attention != usual or options.position is not None
         self._check_kind(attention)
+        for name in ('attention_options', 'position_options'):
+            given = getattr(transformer, name)
+            if not isinstance(given, dict | type(None)):
+                raise ValueError(f'{name}={given!r} must be a dict of arguments.')
         if transformer.attention_options and not isinstance(attention, str):
             raise ValueError(
                 f'attention={kind.__name__}(…) is made already, so attention_options='
@@ -64,7 +70,12 @@ class AttentionParts:
         if isinstance(attention, Mechanism | Mixer | Attention):
             return
         names = {**MECHANISMS, **MIXERS}
-        if not isinstance(attention, str) or attention not in names:
+        if not isinstance(attention, str):
+            raise ValueError(
+                f'attention={attention!r} is neither a name nor an instance; give one '
+                'of them for all blocks.'
+            )
+        if attention not in names:
             make_named('attention', attention, names)  # which raises, with a hint
 
     def _choose_position(self, position):
@@ -274,12 +285,22 @@ class AttentionParts:
         if not attends:
             self._refuse(chosen, arguments, causal, scores)
         settings = self._mixer_settings(causal, attends, scores)
+        self._check_own(settings)
         if not isinstance(chosen, str):
             settings = {'causal': causal}
         out = transformer.apply(
             x, make, arguments=arguments if attends else {}, name=name, **settings
         )
         return out if attends and scores else (out, None)
+
+    def _check_own(self, settings):
+        """Options that the model itself decides are not the user's to give."""
+        own = {'causal', 'position', 'return_attention_scores', *self.reach()}
+        for key in own & set(settings) & set(self.transformer.attention_options or {}):
+            raise ValueError(
+                f'attention_options={{{key!r}: …}}: the model says that itself; use '
+                f'its own option, application for causal, {key} for others.'
+            )
 
     def _refuse(self, chosen, arguments, causal, scores):
         kind = MIXERS[chosen] if isinstance(chosen, str) else type(chosen)

@@ -39,9 +39,28 @@ class Stepping:
         """The model's inputs of this step, its position among them where it has one."""
         inputs = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         inputs = [ops.convert_to_tensor(x, dtype='int32') for x in inputs]
+        self._check(inputs)
         if self.transformer.custom_position_ids:
             inputs.append(ops.broadcast_to(self.ids(), ops.shape(inputs[0])))
         return inputs
+
+    def _check(self, inputs):
+        transformer = self.transformer
+        wanted = len(transformer.inputs) - bool(transformer.custom_position_ids)
+        if len(inputs) != wanted:
+            raise ValueError(
+                f'{len(inputs)} inputs came, but the model has {wanted}: '
+                f'{[x.name for x in transformer.inputs]}.'
+            )
+        batch = next(iter(self.before[0].values())).shape[0]
+        for x in inputs:
+            if tuple(x.shape) != (batch, 1):
+                raise ValueError(
+                    f'inputs of shape {tuple(x.shape)} came; a step takes one token of '
+                    f'each text, and start made room for {batch}: ({batch}, 1).'
+                )
+        if isinstance(self.t, float) or (isinstance(self.t, int) and self.t < 0):
+            raise ValueError(f't={self.t!r} must count the steps, 0, 1, 2, ….')
 
     def ids(self):
         """The position of the step, (1, 1)."""

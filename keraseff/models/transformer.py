@@ -316,6 +316,9 @@ class Transformer:
     def step(self, inputs, t, state):
         """What the model says after step t, from that step's tokens alone.
 
+        All of a text's tokens count, those of padding as well: texts of one batch that
+        are not equally long are padded behind, and read no further.
+
         Args:
             inputs: (b, 1) integers for each of the model's inputs but positions; a list
                 where there are several.

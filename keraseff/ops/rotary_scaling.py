@@ -244,7 +244,8 @@ def complete_scaling(scaling=None, max_position=None):
     its ratio to the original length, at least 1, in place of `factor`.
 
     Raises:
-        ValueError: the rule is unknown, or lacks numbers that it needs.
+        ValueError: the rule is unknown, or lacks numbers that it needs, or they make no
+            sense.
     """
     options = {k: v for k, v in dict(scaling or {}).items() if v is not None}
     kind = options.get('rope_type', options.pop('type', 'default'))
@@ -252,10 +253,11 @@ def complete_scaling(scaling=None, max_position=None):
         known = ', '.join(sorted(ROTARY_SCALINGS))
         raise ValueError(f'rope_type={kind!r} is unknown; there are: {known}.')
     options['rope_type'] = kind
-    original = options.setdefault('original_max_position_embeddings', max_position)
-    options['max_position'] = max_position or original
+    original = options.get('original_max_position_embeddings')
     if kind in ('yarn', 'ntk_by_parts', 'longrope') and original and max_position:
         options.setdefault('factor', max_position / original)
+    original = options.setdefault('original_max_position_embeddings', max_position)
+    options['max_position'] = max_position or original
     needed, optional = ROTARY_SCALINGS[kind][1:]
     if options.get('dynamic') and 'dynamic' in optional:
         needed = (_TRAINED,)
@@ -263,8 +265,15 @@ def complete_scaling(scaling=None, max_position=None):
     if missing:
         raise ValueError(
             f'rope_type={kind!r} needs {", ".join(needed)}; missing: '
-            f'{", ".join(missing)}.  Give it in the scaling dict (max_position as an '
-            'argument of its own).'
+            f'{", ".join(missing)}.  Give it in the scaling dict, or in '
+            'position_options of a model or layer (max_position as an argument of its '
+            'own).'
+        )
+    factor = options.get('factor', 1)
+    if not isinstance(factor, int | float) or factor <= 0:
+        raise ValueError(
+            f'factor={factor!r} says how many times as long the texts are, a positive '
+            'number.'
         )
     return options
 

@@ -222,9 +222,11 @@ def test_longrope_changes_sets_past_the_trained_length():
 
 def test_what_is_inferred():
     assert complete_scaling()['rope_type'] == 'default'
-    done = complete_scaling({'type': 'yarn', 'factor': None}, 4096)
+    original = {'original_max_position_embeddings': 1024}
+    done = complete_scaling({'type': 'yarn', 'factor': None, **original}, 4096)
+    assert done['factor'] == 4
+    done = complete_scaling({'type': 'yarn', 'factor': 2}, 4096)
     assert done['original_max_position_embeddings'] == 4096
-    assert done['factor'] == 1
     found, _ = rotary_frequencies(4, 1, {'rope_type': 'default', 'rope_theta': 100})
     np.testing.assert_allclose(found, [1, 0.1])
 
@@ -232,6 +234,10 @@ def test_what_is_inferred():
 def test_errors():
     with pytest.raises(ValueError, match="'nkt' is unknown; there are: default, dyn"):
         complete_scaling({'rope_type': 'nkt'})
+    with pytest.raises(ValueError, match='missing: factor'):
+        complete_scaling({'type': 'yarn'}, 4096)
+    with pytest.raises(ValueError, match='factor=-2 says'):
+        complete_scaling({'type': 'yarn', 'factor': -2}, 4096)
     with pytest.raises(ValueError, match='needs factor; missing: factor'):
         complete_scaling({'rope_type': 'ntk'})
     with pytest.raises(ValueError, match='needs original_.* missing: original_'):

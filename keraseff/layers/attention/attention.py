@@ -67,10 +67,7 @@ class Attention(Layer):
                 f'{name} turns queries towards all that is far at once, which '
                 f'{type(self.position).__name__} cannot do here; use Rotary.'
             )
-        if self.window is not None and self.window < 1:
-            raise ValueError(
-                f'window={self.window} must be at least 1: a query sees itself.'
-            )
+        self._check_numbers()
         if self.sinks and self.window is None:
             raise ValueError(
                 f'sinks={self.sinks} are the keys that a window does not hide; give '
@@ -83,6 +80,20 @@ class Attention(Layer):
                 f'{name} compares no queries with keys, so it has no use for '
                 f'{type(self.position).__name__}; leave position out.'
             )
+
+    def _check_numbers(self):
+        for name, least, why in (
+            ('window', 1, 'how many steps a query sees, itself among them'),
+            ('logn', 2, 'the length of the texts seen in training'),
+            ('sinks', 0, 'how many of the first keys are seen in any case'),
+        ):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= least):
+                raise ValueError(
+                    f'{name}={value!r} must be a whole number of {least} or more: '
+                    f'{why}.'
+                )
 
     def _refuse_scores(self, name):
         if self.position is not None and self.position.needs_scores:
@@ -272,6 +283,20 @@ class Attention(Layer):
             return None
         return self.position(x, **step_arguments(self.position, t, state))
 
+    def _check_step(self, v, t, cache):
+        """Raise for a step that the state has no room for, where that is known."""
+        batch, length = cache.shape[:2]
+        if isinstance(t, int) and not 0 <= t < length:
+            raise ValueError(
+                f'step {t} is outside of the {length} steps that start(batch, '
+                f'length={length}) made room for, 0 … {length - 1}.'
+            )
+        if v.shape[0] is not None and v.shape[0] != batch:
+            raise ValueError(
+                f'{v.shape[0]} sequences came, but the state is that of {batch}; call '
+                f'start with batch={v.shape[0]}.'
+            )
+
     def mix_step(self, q, k, v, x, t, state, p=None, residual=None, share=None):
         """`mix` for step t alone; shapes are those of m = n = 1.
 
@@ -289,6 +314,7 @@ class Attention(Layer):
             q, k, rotation = self._turned(q, share(k), p)
             mixed, state = mechanism.step(q, k, share(v), t, state, **rotation)
             return mixed, None, state
+        self._check_step(v, t, state['v'])
         length = state['v'].shape[1]
         position = self.position
         if position is not None and position.caches_rotated:

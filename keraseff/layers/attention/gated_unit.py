@@ -4,6 +4,7 @@ from keras.layers import Dense
 
 from keraseff.initializers import fresh
 from keraseff.layers.attention.attention import Attention
+from keraseff.layers.base import check_sizes
 from keraseff.layers.normalization import ScaleOffset
 from keraseff.ops.activations import activation_name
 from keraseff.ops.activations import get_activation
@@ -62,6 +63,7 @@ class GatedAttentionUnit(Attention):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes(units=units, key_size=key_size)
         self.units = units
         self.key_size = key_size
         self.activation = activation_name(activation)

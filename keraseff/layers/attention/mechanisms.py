@@ -6,6 +6,7 @@ from keraseff.layers.attention.key_norm import KeyNorm
 from keraseff.layers.attention.linear import LinearAttention
 from keraseff.layers.attention.linformer import Linformer
 from keraseff.layers.attention.local import Local
+from keraseff.layers.attention.mechanism import Mechanism
 from keraseff.layers.attention.mitchell import MitchellSoftmax
 from keraseff.layers.attention.norm_attention import NormAttention
 from keraseff.layers.attention.normalizers import NORMALIZERS
@@ -56,6 +57,10 @@ def get_mechanism(mechanism, dropout=0.0, dtype=None, options=None):
     if isinstance(mechanism, str):
         offered = {'dropout': dropout, 'dtype': dtype, 'name': 'mechanism'}
         return make_named('mechanism', mechanism, MECHANISMS, options, **offered)
+    if not isinstance(mechanism, Mechanism):
+        raise ValueError(
+            f'mechanism={mechanism!r} is neither a name nor an instance of a Mechanism.'
+        )
     if options:
         raise ValueError(
             f'{type(mechanism).__name__} is made already, so mechanism_options='

@@ -5,6 +5,7 @@ from keras.layers import Dense
 
 from keraseff.initializers import fresh
 from keraseff.layers.attention.attention import Attention
+from keraseff.layers.base import check_sizes
 from keraseff.layers.normalization import LayerNormalization
 
 
@@ -75,6 +76,7 @@ class MultiHeadAttention(Attention):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes(heads=heads, head_size=head_size)
         self.heads = heads
         self.head_size = head_size
         self.out_dim = out_dim or heads * head_size

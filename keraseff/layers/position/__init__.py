@@ -41,7 +41,7 @@ POSITIONS = {
 def get_position(position, head_size, heads=None, options=None, causal=False):
     """The position a name stands for, for `heads` queries of `head_size` channels.
 
-    An instance or None is returned as it is.
+    An instance or None is returned as it is; 'none' is None.
 
     Args:
         options: more arguments of the position, a dict.
@@ -51,6 +51,8 @@ def get_position(position, head_size, heads=None, options=None, causal=False):
         ValueError: nobody bears that name, or an instance comes with options.
         TypeError: an option is unknown.
     """
+    if position == 'none':
+        position = None
     if isinstance(position, str):
         offered = {'head_size': head_size, 'heads': heads, 'causal': causal}
         offered['name'] = 'position'
