@@ -5,6 +5,8 @@ import pytest
 from decoders import DECODER
 from decoders import check_decoder
 from decoders import texts
+from harness import IDS
+from harness import called
 from harness import check_family
 from harness import check_tables
 from peers import check_saving
@@ -76,13 +78,17 @@ def test_laying_the_graph_computes_nothing_on_torch(monkeypatch):
     if keras.config.backend() != 'torch':
         pytest.skip('only Torch lays its graphs by running the layers')
     devices = []
-    inner = MultiHeadAttention._weigh
+    inner = MultiHeadAttention.call
 
-    def watched(self, q, *rest):
+    def watched(self, q, *rest, **keywords):
         devices.append(q.device.type)
-        return inner(self, q, *rest)
+        return inner(self, q, *rest, **keywords)
 
-    monkeypatch.setattr(MultiHeadAttention, '_weigh', watched)
+    monkeypatch.setattr(MultiHeadAttention, 'call', watched)
     changes = {'num_key_value_heads': 3, 'sliding_window': 4}
-    build_transformer_model(SMALL | changes, model='mistral', application='unilm')
-    assert set(devices) == {'meta'}
+    model = build_transformer_model(
+        SMALL | changes, model='mistral', application='unilm'
+    )
+    assert set(devices) <= {'meta'}
+    called(model, [IDS, IDS % 2])
+    assert 'cpu' in devices
