@@ -1,5 +1,7 @@
 """Qwen2 beside transformers."""
 
+import functools
+
 import keras
 import pytest
 from decoders import DECODER
@@ -80,6 +82,7 @@ def test_laying_the_graph_computes_nothing_on_torch(monkeypatch):
     devices = []
     inner = MultiHeadAttention.call
 
+    @functools.wraps(inner)
     def watched(self, q, *rest, **keywords):
         devices.append(q.device.type)
         return inner(self, q, *rest, **keywords)
