@@ -10,6 +10,7 @@ from keraseff.layers import Mechanism
 from keraseff.layers import Mixer
 from keraseff.layers import MultiHeadAttention
 from keraseff.layers import Position
+from keraseff.layers import PositionEmbedding
 from keraseff.layers import SinusoidalPositionEmbedding
 from keraseff.layers.attention import get_mechanism
 from keraseff.layers.base import accepted
@@ -162,16 +163,25 @@ class AttentionParts:
 
     def apply_added(self, x, arguments):
         """The sequence with the vectors of its positions, where there are any."""
+        if self.added is None:
+            return x
         transformer = self.transformer
-        if self.added == 'sinusoidal':
-            return transformer.apply(
-                x,
-                SinusoidalPositionEmbedding,
-                arguments=arguments,
-                output_dim=x.shape[-1],
-                name='Embedding-Position',
-            )
-        return x
+        kind, options = SinusoidalPositionEmbedding, {}
+        if self.added == 'learned':
+            kind = PositionEmbedding
+            options = {
+                'input_dim': transformer.max_position,
+                'hierarchical': transformer.hierarchical_position,
+                'embeddings_initializer': transformer.initializer,
+            }
+        return transformer.apply(
+            x,
+            kind,
+            arguments=arguments,
+            output_dim=transformer.embedding_channels,
+            name='Embedding-Position',
+            **options,
+        )
 
     def apply_position(self, x, name, arguments=None, **kwargs):
         """What all blocks share of their position, made from a sequence.

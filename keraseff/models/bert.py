@@ -5,7 +5,6 @@ from keras.layers import Input
 
 from keraseff.layers import Add
 from keraseff.layers import Embedding
-from keraseff.layers import PositionEmbedding
 from keraseff.models.heads import apply_heads
 from keraseff.models.transformer import Transformer
 
@@ -108,17 +107,6 @@ class BERT(Transformer):
         if self.stepping is not None:
             position_ids = self.stepping.ids()
         ids = {} if position_ids is None else {'position_ids': position_ids}
-        if self.attention_parts.added == 'learned':
-            x = self.apply(
-                x,
-                PositionEmbedding,
-                arguments=ids,
-                input_dim=self.max_position,
-                output_dim=self.embedding_channels,
-                hierarchical=self.hierarchical_position,
-                embeddings_initializer=self.initializer,
-                name='Embedding-Position',
-            )
         x = self.attention_parts.apply_added(x, ids)
         name = self.position_name or 'Embedding-Attention-Position'
         self._p = self.attention_parts.apply_position(x, name, ids)
