@@ -1,9 +1,14 @@
 """What is written for PyTorch alone."""
 
 import warnings
+from contextlib import nullcontext
 
+import keras
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend
+from torch.nn.attention import sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 
 def fill(variable, array):
@@ -29,3 +34,94 @@ def fused_attention(q, k, v, seen, causal):
         q, k, v, attn_mask=seen, is_causal=causal, scale=1.0
     )
     return mixed.transpose(1, 2)
+
+
+def differentiate(function, values, again):
+    """See `keraseff.backends.differentiate`."""
+    if not again:
+        values = [v.detach() for v in values]
+    values = [v if v.requires_grad else v.requires_grad_() for v in values]
+    # Fused attention has no second derivatives.
+    kernel = sdpa_kernel(SDPBackend.MATH) if again else nullcontext()
+    with torch.enable_grad(), kernel:
+        value, aux = function(*values)
+    gradients = torch.autograd.grad(
+        value, values, create_graph=again, allow_unused=True
+    )
+    pairs = zip(gradients, values, strict=True)
+    return aux, [torch.zeros_like(v) if g is None else g for g, v in pairs]
+
+
+def set_objective(model, objective, constants):
+    """See `keraseff.backends.set_objective`."""
+
+    def train_step(data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        model.zero_grad()
+        loss, y_pred = objective(x, y, sample_weight)
+        first = next(i for i in keras.tree.flatten(x) if i is not None)
+        model._loss_tracker.update_state(loss.detach(), sample_weight=first.shape[0])
+        model.optimizer.scale_loss(loss).backward()
+        variables = model.trainable_variables
+        gradients = [v.value.grad for v in variables]
+        with torch.no_grad():
+            model.optimizer.apply(gradients, variables)
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    model.train_step = train_step
+
+
+def repeatable():
+    """See `keraseff.backends.repeatable`."""
+    cuda = torch.cuda.is_available()
+    return torch.random.fork_rng([torch.cuda.current_device()] if cuda else [])
+
+
+without_gradients = torch.no_grad
+
+
+def random_state():
+    """See `keraseff.backends.random_state`."""
+    states = {'torch': torch.get_rng_state()}
+    if torch.cuda.is_available():
+        for i, state in enumerate(torch.cuda.get_rng_state_all()):
+            states[f'cuda.{i}'] = state
+    return {name: state.numpy() for name, state in states.items()}
+
+
+def set_random_state(state):
+    """See `keraseff.backends.set_random_state`."""
+    for name, array in state.items():
+        if name == 'torch':
+            torch.set_rng_state(torch.from_numpy(array))
+        elif name.startswith('cuda.') and torch.cuda.is_available():
+            torch.cuda.set_rng_state(torch.from_numpy(array), int(name[5:]))
+
+
+def fit_input(stream):
+    """See `keraseff.backends.fit_input`."""
+    return iter(stream)
+
+
+def recomputed(function, values):
+    """See `keraseff.backends.recomputed`; Torch's own random numbers come again."""
+    others = []
+
+    def floats(*values):
+        found, rest = function(*values)
+        others.append(rest)
+        return tuple(found)
+
+    found = checkpoint(floats, *values, use_reentrant=False)
+    return found, others[0]
+
+
+def devices():
+    """See `keraseff.backends.devices`."""
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_name(i) for i in range(count)] or ['cpu']
+
+
+def compiled(function):
+    """See `keraseff.backends.compiled`; PyTorch runs as it goes."""
+    return function

@@ -1,6 +1,7 @@
 """Rows to batches: `DataGenerator` shuffles, sorts by length, pads and yields."""
 
 import itertools
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -11,14 +12,16 @@ from keraseff.data.padding import round_up
 from keraseff.data.padding import sequence_padding
 from keraseff.data.padding import to_array
 from keraseff.data.padding import truncate_sequences
+from keraseff.data.stream import Stream
 from keraseff.data.structures import as_tuples
 from keraseff.data.structures import narrow
-from keraseff.data.structures import shapes_of
+from keraseff.data.structures import note_varying
+from keraseff.data.told_apart import AHEAD
+from keraseff.data.told_apart import told_apart
 
 __all__ = ['DataGenerator', 'sequence_padding', 'to_array', 'truncate_sequences']
 
 POOL = 100  # batches that are sorted by length together
-AHEAD = 50  # batches that forfit looks through for another shape
 
 
 class DataGenerator:
@@ -38,6 +41,10 @@ class DataGenerator:
         multiple_of: padded axes become a multiple of this, so that the compiled step
             is made for few shapes. None: the class attribute.
         seed: makes every order the same in each run; None takes one from numpy.
+
+    Random numbers in `encode` (which tokens to mask, …) come from `self.rng`, a
+    `numpy.random.Generator` that is made for each batch from the seed and the batch's
+    number: so training that goes on in the middle of an epoch sees the same ones.
     """
 
     bucketing = False
@@ -64,8 +71,12 @@ class DataGenerator:
             self.multiple_of = multiple_of
         # numpy's own state, so that keras.utils.set_random_seed is obeyed
         seed = np.random.randint(2**31) if seed is None else seed
-        self._rng = np.random.default_rng(seed)
-        self._varying: dict[tuple, set[int]] | None = None
+        self.seed = int(seed)
+        self.rng = np.random.default_rng(seed)
+        self.shuffler = np.random.default_rng(seed)
+        self.varying: dict[tuple, set[int]] | None = None
+        self.listeners: list[Callable[[int, tuple], None]] = []
+        self.running: Stream | None = None
 
     def __len__(self) -> int:
         if self.steps is None:
@@ -103,7 +114,7 @@ class DataGenerator:
         if self.steps is None:
             rows = self._shuffled_stream()
         else:
-            order = self._rng.permutation(len(self.data)).tolist()
+            order = self.shuffler.permutation(len(self.data)).tolist()
             rows = (self.data[i] for i in order)
         return self._bucketed(rows) if self.bucketing else rows
 
@@ -111,10 +122,10 @@ class DataGenerator:
         rows = iter(self.data)
         buffer = list(itertools.islice(rows, self.buffer_size))
         for row in rows:
-            i = self._rng.integers(len(buffer))
+            i = self.shuffler.integers(len(buffer))
             row, buffer[i] = buffer[i], row
             yield row
-        self._rng.shuffle(buffer)
+        self.shuffler.shuffle(buffer)
         yield from buffer
 
     def _bucketed(self, rows: Iterable[Any]) -> Iterator[Any]:
@@ -125,24 +136,43 @@ class DataGenerator:
             # a batch that is not full must stay last: somewhere within the pool's
             # lengths, not always the longest
             rest = len(pool) % size
-            cut = int(self._rng.integers(len(pool) - rest + 1)) if rest else 0
+            cut = int(self.shuffler.integers(len(pool) - rest + 1)) if rest else 0
             cut -= cut % size
             short, full = pool[cut : cut + rest], pool[:cut] + pool[cut + rest :]
-            for i in self._rng.permutation(len(full) // size):
+            for i in self.shuffler.permutation(len(full) // size):
                 yield from full[i * size : (i + 1) * size]
             yield from short
 
     def __iter__(self, random: bool = False) -> Iterator[tuple]:
+        yield from self._encoded(random)
+
+    def _encoded(self, random: bool, skip: int = 0, number: int = 0) -> Iterator[tuple]:
+        """One pass without its first batches, whose rows are drawn but not encoded."""
         batch = []
-        for is_end, row in self.sample(random):
+        for n, (is_end, row) in enumerate(self.sample(random)):
+            if n < skip * self.batch_size:
+                continue
+            if not batch:
+                self.rng = np.random.default_rng((self.seed, number, n))
             batch.append(_pair(self.encode(row)))
             if len(batch) == self.batch_size or is_end:
                 yield self._collate(batch)
                 batch = []
 
+    def batches_of_pass(
+        self, random: bool, number: int, skip: int = 0
+    ) -> Iterator[tuple]:
+        """The batches of one pass, but for the first `skip`; for `Stream`.
+
+        Where a subclass has an `__iter__` of its own, those are made and dropped.
+        """
+        if type(self).__iter__ is DataGenerator.__iter__:
+            return map(as_tuples, self._encoded(random, skip, number))
+        return map(as_tuples, itertools.islice(self.__iter__(random), skip, None))
+
     def _collate(self, batch: list[tuple[Any, Any]]) -> tuple:
-        if self._varying is None:
-            self._varying = self._probe()
+        if self.varying is None:
+            self.varying = self._probe()
         inputs = self._stack([x for x, _ in batch], ('inputs',))
         if batch[0][1] is None:
             return (inputs,)
@@ -160,8 +190,8 @@ class DataGenerator:
             )
             chosen = order[:: max(1, len(order) // 8)] + order[-1:]
             rows = [_pair(self.encode(self.data[i])) for i in chosen]
-            _note_varying([x for x, _ in rows], ('inputs',), varying)
-            _note_varying([y for _, y in rows], ('targets',), varying)
+            note_varying([x for x, _ in rows], ('inputs',), varying)
+            note_varying([y for _, y in rows], ('targets',), varying)
         return varying
 
     def _stack(self, items: list[Any], path: tuple) -> Any:
@@ -169,8 +199,8 @@ class DataGenerator:
             parts = zip(*items, strict=True)
             return tuple(self._stack(list(p), (*path, i)) for i, p in enumerate(parts))
         arrays = [np.asarray(item) for item in items]
-        _note_varying(arrays, path, self._varying)
-        padded = self._varying.get(path, set())
+        note_varying(arrays, path, self.varying)
+        padded = self.varying.get(path, set())
         lengths = np.max([array.shape for array in arrays], axis=0).tolist()
         for axis in padded:
             lengths[axis] = round_up(lengths[axis], self.multiple_of)
@@ -192,17 +222,22 @@ class DataGenerator:
 
         Arrays of 64 bits, which an own `__iter__` may yield, become 32.
         """
-        yield from self._first_epoch(random)
-        while True:
-            empty = True
-            for batch in self.__iter__(random):
-                empty = False
-                yield as_tuples(batch)
-            if empty:
-                raise ValueError(
-                    'the data gave no rows; give a list, or an object whose iter() '
-                    'begins anew each epoch (a generator is used up after one)'
-                )
+        self.running = Stream(self, random)
+        yield from self.running
+
+    def stream(self, position: dict | None = None, random: bool = True) -> Stream:
+        """The batches of `forfit`, as an object that knows where it is.
+
+        Args:
+            position: what `Stream.position` gave, here or in another process; None
+                begins a first pass.
+            random: whether rows are shuffled.
+
+        It draws from a random state of its own.  Raises ValueError if the position is
+        one in other data.
+        """
+        self.running = Stream(self, random, position or Stream(self, random).here())
+        return self.running
 
     def fortest(self, random: bool = False) -> Iterator[tuple]:
         """Batches of inputs alone, once through, as 1-tuples, for `predict`.
@@ -213,56 +248,8 @@ class DataGenerator:
         """
         batches = (as_tuples(batch)[:1] for batch in self.__iter__(random))
         head = list(itertools.islice(batches, AHEAD))
-        yield from self._told_apart(head)
+        yield from told_apart(head, self.varying)
         yield from batches
-
-    def _first_epoch(self, random: bool) -> Iterator[tuple]:
-        batches = map(as_tuples, self.__iter__(random))
-        head = list(itertools.islice(batches, AHEAD))
-        shapes = [shapes_of(batch) for batch in head]
-        others = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
-        # rather one that differs wherever it should: then nothing is padded
-        varying = self._varying_axes(head) if others else {}
-        good = (
-            i
-            for i in others
-            if shapes_of(self._widened(head[0], head[i], (), varying)) == shapes[0]
-        )
-        if others:
-            head.insert(1, head.pop(next(good, others[0])))
-        yield from self._told_apart(head)
-        yield from batches
-
-    def _told_apart(self, head: list[tuple]) -> list[tuple]:
-        """The batches, the first padded on axes where it should differ but does not."""
-        if len(head) < 2:
-            return head
-        first = self._widened(head[0], head[1], (), self._varying_axes(head))
-        return [first, *head[1:]]
-
-    def _varying_axes(self, batches: list[tuple]) -> dict[tuple, set[int]]:
-        varying: dict[tuple, set[int]] = {}
-        for path, axes in (self._varying or {}).items():
-            path = ({'inputs': 0, 'targets': 1}[path[0]], *path[1:])
-            varying[path] = {axis + 1 for axis in axes}
-        _note_varying(batches, (), varying)
-        return varying
-
-    def _widened(self, part: Any, second: Any, path: tuple, varying: dict) -> Any:
-        if isinstance(part, tuple):
-            pairs = enumerate(zip(part, second, strict=True))
-            return tuple(
-                self._widened(x, y, (*path, i), varying) for i, (x, y) in pairs
-            )
-        axes = varying.get(path, set()) - {0}  # the batch axis is never fixed
-        if not any(part.shape[axis] == second.shape[axis] for axis in axes):
-            return part
-        width = [(0, 0)] * part.ndim
-        for axis in axes:
-            # no more than needed: a model may take no longer rows
-            step = 1 + max(0, second.shape[axis] - part.shape[axis])
-            width[axis] = (0, step)
-        return np.pad(part, width)
 
 
 def _pair(encoded: Any) -> tuple[Any, Any]:
@@ -272,20 +259,3 @@ def _pair(encoded: Any) -> tuple[Any, Any]:
             f'got {type(encoded).__name__} {str(encoded)[:60]}'
         )
     return encoded
-
-
-def _note_varying(items: list[Any], path: tuple, varying: dict) -> None:
-    if items[0] is None or isinstance(items[0], dict):
-        return
-    if isinstance(items[0], tuple):
-        for i, part in enumerate(zip(*items, strict=True)):
-            _note_varying(list(part), (*path, i), varying)
-        return
-    shapes = {np.shape(item) for item in items}
-    if len({len(shape) for shape in shapes}) > 1:
-        raise ValueError(
-            f'encode gave {path} of different ranks: shapes {sorted(shapes)[:3]}'
-        )
-    for axis, sizes in enumerate(zip(*shapes, strict=True)):
-        if len(set(sizes)) > 1:
-            varying.setdefault(path, set()).add(axis)

@@ -52,3 +52,21 @@ def shapes_of(part: Any) -> Any:
     if isinstance(part, tuple):
         return tuple(shapes_of(p) for p in part)
     return np.shape(part)[1:]
+
+
+def note_varying(items: list[Any], path: tuple, varying: dict) -> None:
+    """Enter into `varying` {path: axes} the axes in which the items differ."""
+    if items[0] is None or isinstance(items[0], dict):
+        return
+    if isinstance(items[0], tuple):
+        for i, part in enumerate(zip(*items, strict=True)):
+            note_varying(list(part), (*path, i), varying)
+        return
+    shapes = {np.shape(item) for item in items}
+    if len({len(shape) for shape in shapes}) > 1:
+        raise ValueError(
+            f'encode gave {path} of different ranks: shapes {sorted(shapes)[:3]}'
+        )
+    for axis, sizes in enumerate(zip(*shapes, strict=True)):
+        if len(set(sizes)) > 1:
+            varying.setdefault(path, set()).add(axis)

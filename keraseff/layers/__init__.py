@@ -46,6 +46,7 @@ from keraseff.layers.embeddings import FactorizedEmbedding
 from keraseff.layers.feed_forward import FeedForward
 from keraseff.layers.global_pointer import EfficientGlobalPointer
 from keraseff.layers.global_pointer import GlobalPointer
+from keraseff.layers.gru_v2 import GRUCellV2
 from keraseff.layers.hippo_memory import HiPPOMemory
 from keraseff.layers.lru import LRU
 from keraseff.layers.mitchell import MitchellDense
@@ -70,6 +71,7 @@ from keraseff.layers.position import Sandwich
 from keraseff.layers.position import SelfExtend
 from keraseff.layers.position import SinusoidalPositionEmbedding
 from keraseff.layers.position import T5Relative
+from keraseff.layers.replacement import BinaryRandomChoice
 from keraseff.layers.residual import Add
 from keraseff.layers.state_space import S4
 from keraseff.layers.state_space import S4D
@@ -79,6 +81,7 @@ __all__ = [
     'Add',
     'Atrous',
     'Attention',
+    'BinaryRandomChoice',
     'ConditionalRandomField',
     'Diag',
     'EfficientAttention',
@@ -90,6 +93,7 @@ __all__ = [
     'FirstToken',
     'Fixed',
     'FourierMixing',
+    'GRUCellV2',
     'GatedAttentionUnit',
     'GlobalPointer',
     'Gumbel',

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 
 import keras
 
@@ -39,7 +40,27 @@ class Layer(keras.layers.Layer):
         for name in self._argument_names():
             value = getattr(self, name)
             config[name] = keras.saving.serialize_keras_object(value)
+        policies = self._quantised_parts()
+        if policies:
+            policy = keras.dtype_policies.DTypePolicyMap(_own(self), policies)
+            config['dtype'] = keras.saving.serialize_keras_object(policy)
         return config
+
+    def build_from_config(self, config):
+        """Build as before, sublayers that were quantised in their own precision."""
+        super().build_from_config(config)
+        for part in self._flatten_layers():
+            # Keras' Dense writes a file by the policy that is its own.
+            part._dtype_policy = _own(part)
+
+    def _quantised_parts(self):
+        """{pattern of a path: policy} of the sublayers that `quantize` changed."""
+        found = {}
+        for part in self._flatten_layers(include_self=False):
+            if part.quantization_mode is not None:
+                inner = part.path.removeprefix(f'{self.path}/')
+                found[f'(.*/)?{re.escape(f"{self.name}/{inner}")}'] = _own(part)
+        return found
 
     @classmethod
     def from_config(cls, config):
@@ -48,6 +69,13 @@ class Layer(keras.layers.Layer):
 
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _own(layer):
+    """A layer's policy, taken from the map that it may share."""
+    policy = layer.dtype_policy
+    is_map = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
+    return policy[layer.path or ''] if is_map else policy
 
 
 def _deserialize(value):

@@ -30,7 +30,7 @@ def save_weights(transformer, filename, mapping=None, dtype=None):
 
 def _tensors(transformer, dialect, mapping, dtype):
     """{tensor: array} of a model, in a file's names and orientation."""
-    variables = named_variables(transformer)
+    variables = check_plain(named_variables(transformer))
     parts, whole = {}, {}
     for left, right in table_of(transformer, dialect, mapping).items():
         if left not in variables:
@@ -48,6 +48,22 @@ def _tensors(transformer, dialect, mapping, dtype):
             for name in transformer.alternatives.get(slot.tensor, ()):
                 whole[name] = array
     return whole
+
+
+def check_plain(variables):
+    """Raise ValueError where a file's names would not tell what the numbers are."""
+    for name, variable in variables.items():
+        if '/lora_' in name:
+            raise ValueError(
+                f'{name} is an adapter, for which such files have no name: '
+                'merge_adapters(model) first, or save_adapters.'
+            )
+        if str(variable.dtype) in ('int8', 'uint8'):
+            raise ValueError(
+                f'{name} is in {variable.dtype}; save the checkpoint before quantize, '
+                'or the Keras model after it.'
+            )
+    return variables
 
 
 def _joined(slot, parts):

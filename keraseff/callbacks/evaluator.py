@@ -1,0 +1,110 @@
+"""`Evaluator` scores every epoch, keeps the best, survives being killed."""
+
+from contextlib import contextmanager
+
+import keras
+
+from keraseff.callbacks.checkpoint import Checkpoint
+from keraseff.callbacks.state import numbers
+from keraseff.callbacks.state import whole_file
+
+BEST = 'best.weights.h5'
+
+
+@contextmanager
+def averaged_weights(model):
+    """Within it, the model has its optimizer's moving averages for weights.
+
+    Nothing happens where the optimizer was made without `use_ema`, or not used yet.
+    Polyak and Juditsky, 1992; https://kexue.fm/archives/6575
+    """
+    optimizer = getattr(model.optimizer, 'inner_optimizer', model.optimizer)
+    if not getattr(optimizer, 'use_ema', False) or not optimizer.built:
+        yield
+        return
+    if hasattr(optimizer, 'apply_ema_weights'):
+        optimizer.apply_ema_weights()
+        try:
+            yield
+        finally:
+            optimizer.reset_old_weights()
+        return
+    variables = model.trainable_variables
+    kept = [numbers(v) for v in variables]
+    optimizer.finalize_variable_values(variables)
+    for variable in variables:
+        # JAX: the average and the weight would share a buffer, and both be donated
+        variable.assign(numbers(variable))
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+
+
+class Evaluator(Checkpoint):
+    """Scores the model after each epoch, keeps the best weights and a state to go on.
+
+    Args:
+        score: a function without arguments that returns a number, the higher the
+            better, or a dict of numbers of which the first decides.
+        path: directory for `best.weights.h5`, the weights of the best epoch, and
+            `state.npz`: all that training needs to continue after the last epoch.
+        every, minutes: saves of the state within epochs, see `Checkpoint`.
+
+    The numbers appear in the progress bar and the history.  With an optimizer that has
+    `use_ema=True` it is the moving averages that are scored and kept.  Both files are
+    replaced whole, the state last, so a run that is killed loses at most the epoch it
+    was in:
+
+        evaluator = Evaluator(score, path)
+        model.fit(..., initial_epoch=evaluator.resume(model), callbacks=[evaluator])
+        evaluator.load_best(model)
+
+    With `evaluator.stream(batches)` it goes on in the order that the data would have
+    had, as `Checkpoint`, whose state it keeps.
+    """
+
+    kept = 'best', 'best_epoch', 'history'
+
+    def __init__(self, score, path, every=None, minutes=None):
+        super().__init__(path, every, minutes)
+        self.score = score
+        self.best = None
+        self.best_epoch = None
+        self.history = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Score, keep the weights if they are the best, and save the state."""
+        logs = {} if logs is None else logs
+        with averaged_weights(self.model):
+            scores = self.score()
+            if not isinstance(scores, dict):
+                scores = {'score': scores}
+            value = float(next(iter(scores.values())))
+            if self.best is None or value > self.best:
+                self.best, self.best_epoch = value, epoch + 1
+                self._save_best()
+        logs.update({name: float(number) for name, number in scores.items()})
+        self.history.append({name: float(number) for name, number in logs.items()})
+        super().on_epoch_end(epoch, logs)
+
+    def load_best(self, model):
+        """Give the model the weights of the best epoch; False if there is none yet."""
+        if not (self.path / BEST).exists():
+            return False
+        try:
+            _without_optimizer(model).load_weights(self.path / BEST)
+        except (OSError, KeyError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f'{self.path / BEST} can not be read: {reason}') from None
+        return True
+
+    def _save_best(self):
+        with self.writing(self.path / BEST), whole_file(self.path / BEST) as file:
+            _without_optimizer(self.model).save_weights(file)
+
+
+def _without_optimizer(model):
+    """The same layers uncompiled: only so do weight files leave the optimizer out."""
+    return keras.Model(model.inputs, model.outputs)
