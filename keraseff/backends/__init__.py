@@ -3,6 +3,20 @@
 import keras
 
 
+def add_matmul(x, a, b):
+    """x + a b, in one stroke where the backend would otherwise make two of it.
+
+    Args:
+        x: broadcasts to (k, m, n).
+        a, b: (k, m, r), (k, r, n) of one dtype.
+    """
+    if keras.config.backend() == 'torch':
+        from keraseff.backends import torch
+
+        return torch.add_matmul(x, a, b)
+    return x + keras.ops.matmul(a, b)
+
+
 def compiles_scan():
     """Whether XLA can differentiate `keras.ops.scan` on this backend.
 
@@ -61,4 +75,33 @@ def fused_attention(q, k, v, seen=None, causal=False):
     return torch.fused_attention(q, k, v, seen, causal)
 
 
-__all__ = ['compiles_scan', 'empty', 'fill', 'fused_attention', 'fuses_attention']
+def adds_rows():
+    """Whether this backend has `add_rows`, faster than a product with one-hot rows."""
+    return keras.config.backend() == 'torch'
+
+
+def add_rows(x, rows, count):
+    """Sums of the rows of x that bear one number, if `adds_rows()`.
+
+    Args:
+        x: (n, ...).
+        rows: (n,) int32, from 0 to count - 1.
+        count: how many sums there are.
+
+    -> (count, ...).
+    """
+    from keraseff.backends import torch
+
+    return torch.add_rows(x, rows, count)
+
+
+__all__ = [
+    'add_matmul',
+    'add_rows',
+    'adds_rows',
+    'compiles_scan',
+    'empty',
+    'fill',
+    'fused_attention',
+    'fuses_attention',
+]

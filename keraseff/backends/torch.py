@@ -29,3 +29,13 @@ def fused_attention(q, k, v, seen, causal):
         q, k, v, attn_mask=seen, is_causal=causal, scale=1.0
     )
     return mixed.transpose(1, 2)
+
+
+def add_rows(x, rows, count):
+    """See `keraseff.backends.add_rows`."""
+    return x.new_zeros((count, *x.shape[1:])).index_add(0, rows, x)
+
+
+def add_matmul(x, a, b):
+    """See `keraseff.backends.add_matmul`."""
+    return torch.baddbmm(x, a, b)
