@@ -6,16 +6,11 @@ digits`: scikit-learn's handwritten digits, read pixel by pixel, each pixel enla
 https://arxiv.org/abs/2111.00396, https://arxiv.org/abs/2303.06349  floor: 0.5
 """
 
-import argparse
 import math
-import os
-import sys
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's news of GPUs
-
+import experiment
 import keras
 import numpy as np
 from keras import ops
@@ -30,31 +25,29 @@ SILENCE, NOW = SYMBOLS, SYMBOLS + 1
 
 # --- settings ---
 
-parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+parser = experiment.Parser(__doc__, data=None)
 option = parser.add_argument
-option('--task', choices=['copy', 'digits'], default='copy', help='%(default)s')
+option('--task', choices=['copy', 'digits'], default='copy', help='what is learnt')
 option(
     '--mixer', help=f'with commas, of {", ".join(MIXERS)}; or all; bare, lru,softmax'
 )
 option('--length', type=int, help='steps of a sequence; 64, bare 40')
-option('--epochs', type=int, help='of 64 batches (copy; 8, bare 2) or all digits (30)')
-option('--batch-size', type=int, default=32, help='sequences (%(default)s)')
-option('--learning-rate', type=float, default=4e-3, help='%(default)s')
-option('--layers', type=int, default=2, help='%(default)s')
-option('--units', type=int, default=64, help='width of the models (%(default)s)')
+option('--epochs', type=int, help='of 64 batches (copy; 8, bare 1) or all digits (30)')
+option('--batch-size', type=int, default=32, help='sequences')
+option('--learning-rate', type=float, default=4e-3, help='at its highest')
+option('--layers', type=int, default=2, help='of the models')
+option('--units', type=int, default=64, help='width of the models')
 option('--state-size', type=int, help='of S4 and S4D per channel (64), of LRU (units)')
 option('--limit', type=int, help='score only the first so many sequences')
-option('--seed', type=int, default=0, help='of all that is random (%(default)s)')
-option('--output', help='directory to keep, and continue from, and for the table')
 
 
 def settings(words=None):
     args = parser.parse_args(words)
-    bare = args.mixer is None and args.length is None and args.task == 'copy'
+    args.bare = args.mixer is None and args.length is None and args.task == 'copy'
     args.mixer = args.mixer or 'lru,softmax'
-    args.length = args.length or (40 if bare else 64)
+    args.length = args.length or (40 if args.bare else 64)
     if args.epochs is None:
-        args.epochs = 30 if args.task == 'digits' else 2 if bare else 8
+        args.epochs = 30 if args.task == 'digits' else 1 if args.bare else 8
     args.mixers = list(MIXERS) if args.mixer == 'all' else args.mixer.split(',')
     unknown = set(args.mixers) - set(MIXERS)
     if unknown:
@@ -169,32 +162,14 @@ def accuracy(model, inputs, targets):
 def train(args, mixer, data, watched, folder):
     """The model of its best epoch, and the milliseconds of a step."""
     model = build_equal(args, mixer)
-    epoch = 64 if data is None else len(data[0]) // args.batch_size
-    steps = max(2, epoch * args.epochs)
-    warm_up = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        steps - warm_up,
-        0.02,
-        warmup_target=args.learning_rate,
-        warmup_steps=warm_up,
-    )
-    model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), loss)
+    steps = 64 if data is None else len(data[0]) // args.batch_size
+    rate = experiment.warm_cosine(args.learning_rate, args.epochs * steps)
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
+    model.compile(optimizer, loss, jit_compile=experiment.compiler(args))
     name = f'{args.task}{args.length}-{mixer}-{args.layers}x{args.units}-{args.seed}'
     evaluator = Evaluator(lambda: accuracy(model, *watched), folder / name)
-    done = evaluator.resume(model)
-    print(f'{mixer}: {done} of {args.epochs} epochs are done')
     clock = Clock()
-    if done < args.epochs:
-        model.fit(
-            batches(data, args, args.seed + done),
-            steps_per_epoch=epoch,
-            initial_epoch=done,
-            epochs=args.epochs,
-            callbacks=[clock, evaluator],
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+    experiment.fit(model, partial(batches, data, args), steps, args, evaluator, [clock])
     evaluator.load_best(model)
     return model, clock.milliseconds()
 
@@ -231,7 +206,6 @@ def show(model, inputs, targets, task):
 def main(args, folder):
     data, watched, scored = load_data(args)
     scored = [part[: args.limit] for part in scored]
-    folder.mkdir(parents=True, exist_ok=True)
     chance = 1 / SYMBOLS if args.task == 'copy' else 0.1
     lines = [
         f'| {args.task}, {args.length} steps | weights | accuracy | ms a step |',
@@ -251,14 +225,8 @@ def main(args, folder):
         file.write('\n'.join(lines) + '\n')
     print('', *lines, '', sep='\n')
     print(f'of {args.mixers[0]}:')
-    print(f'accuracy {first:.4f}')
+    experiment.print_score('accuracy', first)
 
 
 if __name__ == '__main__':
-    args = settings()
-    keras.utils.set_random_seed(args.seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            main(args, Path(args.output or scratch))
-        except (ValueError, OSError) as error:
-            sys.exit(str(error))
+    experiment.run(main, settings)

@@ -8,6 +8,20 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
 
 
+def add_matmul(x, a, b):
+    """x + a b, in one stroke where the backend would otherwise make two of it.
+
+    Args:
+        x: broadcasts to (k, m, n).
+        a, b: (k, m, r), (k, r, n) of one dtype.
+    """
+    if keras.config.backend() == 'torch':
+        from keraseff.backends import torch
+
+        return torch.add_matmul(x, a, b)
+    return x + keras.ops.matmul(a, b)
+
+
 def compiles_scan():
     """Whether XLA can differentiate `keras.ops.scan` on this backend.
 
@@ -68,6 +82,26 @@ def fused_attention(q, k, v, seen=None, causal=False):
     from keraseff.backends import torch
 
     return torch.fused_attention(q, k, v, seen, causal)
+
+
+def adds_rows():
+    """Whether this backend has `add_rows`, faster than a product with one-hot rows."""
+    return keras.config.backend() == 'torch'
+
+
+def add_rows(x, rows, count):
+    """Sums of the rows of x that bear one number, if `adds_rows()`.
+
+    Args:
+        x: (n, ...).
+        rows: (n,) int32, from 0 to count - 1.
+        count: how many sums there are.
+
+    -> (count, ...).
+    """
+    from keraseff.backends import torch
+
+    return torch.add_rows(x, rows, count)
 
 
 def call_in_training(model, x):
@@ -205,6 +239,9 @@ def _backend():
 
 
 __all__ = [
+    'add_matmul',
+    'add_rows',
+    'adds_rows',
     'call_in_training',
     'compiled',
     'compiles_scan',

@@ -125,3 +125,13 @@ def devices():
 def compiled(function):
     """See `keraseff.backends.compiled`; PyTorch runs as it goes."""
     return function
+
+
+def add_rows(x, rows, count):
+    """See `keraseff.backends.add_rows`."""
+    return x.new_zeros((count, *x.shape[1:])).index_add(0, rows, x)
+
+
+def add_matmul(x, a, b):
+    """See `keraseff.backends.add_matmul`."""
+    return torch.baddbmm(x, a, b)

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import numbers
 import re
 
 import keras
@@ -99,10 +100,9 @@ def make_named(what, name, makers, options=None, /, **offered):
         TypeError: an option is unknown, with the nearest known one.
     """
     if name not in makers:
-        near = difflib.get_close_matches(str(name), makers, n=1, cutoff=0.6)
-        hint = f'  Did you mean {near[0]!r}?' if near else ''
         raise ValueError(
-            f'{what}={name!r} is unknown; there are: {", ".join(sorted(makers))}.{hint}'
+            f'{what}={name!r} is unknown; there are: {", ".join(sorted(makers))}.'
+            f'{nearest(str(name).lower(), makers, 0.6)}'
         )
     maker, options = makers[name], dict(options or {})
     check_options(f'{what}={name!r}', maker, options)
@@ -120,12 +120,16 @@ def check_options(said, maker, options):
     taken = accepted(maker)
     for key in options:
         if key not in (*taken, 'name', 'dtype'):
-            near = difflib.get_close_matches(key, taken, n=1, cutoff=0.5)
-            hint = f'  Did you mean {near[0]!r}?' if near else ''
             raise TypeError(
                 f'{said} has no option {key!r}; it has: '
-                f'{", ".join(taken) or "none"}.{hint}'
+                f'{", ".join(taken) or "none"}.{nearest(key, taken)}'
             )
+
+
+def nearest(name, known, cutoff=0.5):
+    """'  Did you mean …?' for the end of an error, or '' where nothing is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f'  Did you mean {near[0]!r}?' if near else ''
 
 
 def check_sizes(**sizes):
@@ -133,6 +137,29 @@ def check_sizes(**sizes):
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f'{name}={size!r} must be a whole number, at least 1.')
+
+
+def given(**values):
+    """Those that are not None, for checks of what need not be said."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def check_positive(**values):
+    """Raise ValueError for what is no number above 0."""
+    for name, number in values.items():
+        if not _is_number(number) or not 0 < number < float('inf'):
+            raise ValueError(f'{name}={number!r} must be a number above 0.')
+
+
+def check_not_negative(**values):
+    """Raise ValueError for what is no number of 0 or more."""
+    for name, number in values.items():
+        if not _is_number(number) or not 0 <= number < float('inf'):
+            raise ValueError(f'{name}={number!r} must be a number, at least 0.')
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def accepted(maker):

@@ -53,7 +53,14 @@ class Embedding(Layer):
         if mode != 'embedding':
             raise ValueError(f"mode={mode!r}: choose 'embedding' or 'dense'.")
         ids = ops.cast(inputs, 'int32')
-        return ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)
+        try:
+            vectors = ops.take(self.embeddings, ids, axis=0)
+        except IndexError as error:  # Torch's; to look at all ids first would cost
+            raise ValueError(
+                f'{self.name}: an id is outside of 0 … {self.input_dim - 1}, the rows '
+                'that there are; is the tokenizer that of the model?'
+            ) from error
+        return ops.cast(vectors, self.compute_dtype)
 
     def compute_mask(self, inputs, previous_mask=None):
         """True but at padding, and at the first step; vectors keep their mask."""

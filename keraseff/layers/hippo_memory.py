@@ -5,6 +5,11 @@ from keras import ops
 
 from keraseff.backends import compiles_scan
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_positive
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
+from keraseff.layers.shapes import check_sequence
+from keraseff.layers.shapes import is_empty
 from keraseff.ops import hippo
 
 
@@ -28,6 +33,8 @@ class HiPPOMemory(Layer):
 
     def __init__(self, size, measure='legs', window=None, method='bilinear', **kwargs):
         super().__init__(autocast=False, **kwargs)
+        check_sizes(size=size)
+        check_positive(**given(window=window))
         self.size = size
         self.measure = measure
         self.window = window
@@ -46,7 +53,10 @@ class HiPPOMemory(Layer):
 
     def call(self, x, mask=None):
         """The memory after every step."""
+        check_sequence(self, x.shape)
         x = ops.cast(x, 'float32')
+        if is_empty(x):
+            return ops.zeros((*ops.shape(x), self.size))
         real = ops.ones_like(x[..., :1])
         if mask is not None:
             real = ops.cast(mask, 'float32')[..., None]

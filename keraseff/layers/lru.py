@@ -5,6 +5,7 @@ import math
 from keras import initializers
 from keras import ops
 
+from keraseff.layers.base import check_positive
 from keraseff.layers.state_space import StateSpace
 from keraseff.ops import state_space
 from keraseff.ops.linear_recurrence import diagonal_recurrence
@@ -31,6 +32,7 @@ class LRU(StateSpace):
         self.r_min = r_min
         self.r_max = r_max
         self.max_phase = max_phase
+        check_positive(max_phase=max_phase)
         if not 0 <= r_min <= r_max < 1:
             raise ValueError(f'r_min={r_min}, r_max={r_max}: 0 <= r_min <= r_max < 1.')
 

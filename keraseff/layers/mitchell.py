@@ -4,6 +4,7 @@ from keras import ops
 
 from keraseff.initializers import fresh
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_sizes
 from keraseff.ops.activations import activation_name
 from keraseff.ops.activations import get_activation
 from keraseff.ops.mitchell import BACKWARDS
@@ -42,6 +43,7 @@ class MitchellDense(Layer):
         super().__init__(**kwargs)
         if backward not in BACKWARDS:
             raise ValueError(f"backward={backward!r}: use 'exact' or 'mitchell'.")
+        check_sizes(units=units)
         self.units = units
         self.activation = activation_name(activation)
         self.use_bias = use_bias

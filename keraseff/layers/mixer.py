@@ -22,6 +22,11 @@ class Mixer(Layer):
             batch: number of sequences.
             length: the most steps that will come.
         """
+        if not self.can_be_causal:
+            raise ValueError(
+                f'{type(self).__name__} sees the whole text at once, so it cannot go '
+                'step by step; use a causal one, such as lru.'
+            )
         raise NotImplementedError(f'{type(self).__name__} must define start.')
 
     def step(self, x, t, state):

@@ -8,7 +8,13 @@ from keras import ops
 from keras.layers import Dense
 
 from keraseff.initializers import fresh
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 from keraseff.layers.mixer import Mixer
+from keraseff.layers.shapes import check_sequence
+from keraseff.layers.shapes import check_step
+from keraseff.layers.shapes import is_empty
+from keraseff.layers.shapes import with_room
 from keraseff.ops import hippo
 from keraseff.ops import state_space
 from keraseff.ops.activations import activation_name
@@ -43,6 +49,7 @@ class StateSpace(Mixer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes(**given(state_size=state_size))
         self.state_size = state_size
         self.causal = causal
         self.activation = activation_name(activation)
@@ -57,6 +64,7 @@ class StateSpace(Mixer):
 
     def build(self, input_shape):
         """Make the state space, the skip and the mixing."""
+        check_sequence(self, input_shape)
         e = input_shape[-1]
         self._build_states(e)
         self.skip = self._weight('skip', (e,), initializers.RandomNormal(stddev=1.0))
@@ -80,10 +88,11 @@ class StateSpace(Mixer):
 
     def call(self, x, mask=None):
         """All steps at once."""
+        check_sequence(self, x.shape, channels=self.skip.shape[0])
         x = ops.cast(x, 'float32')
         if mask is not None:
             x = x * ops.cast(mask, 'float32')[..., None]
-        return self._finish(self._mix(x), x)
+        return self._finish(x if is_empty(x) else self._mix(x), x)
 
     def _finish(self, y, x):
         y = get_activation(self.activation)(y + x * ops.convert_to_tensor(self.skip))
@@ -105,13 +114,15 @@ class StateSpace(Mixer):
                 'both ends; only a causal one goes step by step.'
             )
         shape = (batch, *self._state_shape())
-        return {name: ops.zeros(shape, 'float32') for name in ('real', 'imag')}
+        parts = {name: ops.zeros(shape, 'float32') for name in ('real', 'imag')}
+        return with_room(parts, batch, length)
 
     def step(self, x, t, state):
         """One step; its number does not matter."""
+        check_step(self, x, t, state)
         x = ops.cast(x, 'float32')
         y, (real, imag) = self._advance(x[:, 0], (state['real'], state['imag']))
-        return self._finish(y[:, None], x), {'real': real, 'imag': imag}
+        return self._finish(y[:, None], x), {**state, 'real': real, 'imag': imag}
 
 
 def _pair(weight):
@@ -139,7 +150,7 @@ class _PerChannel(StateSpace):
         super().__init__(state_size, causal, **kwargs)
         self.step_min = step_min
         self.step_max = step_max
-        if state_size < 2 or state_size % 2:
+        if state_size is None or state_size % 2:
             raise ValueError(
                 f'state_size={state_size}: the states come in conjugate pairs; use an '
                 'even number.'

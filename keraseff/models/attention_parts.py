@@ -18,10 +18,10 @@ from keraseff.layers.base import check_options
 from keraseff.layers.base import copy_of
 from keraseff.layers.base import left_open
 from keraseff.layers.base import make_named
+from keraseff.layers.position import ADDED
 from keraseff.models.config import Config
+from keraseff.models.mixer_options import check_mixer_options
 
-# The positions that are added to the tokens' vectors.
-ADDED = ('learned', 'hierarchical', 'sinusoidal')
 # Channels of queries and keys in a gated attention unit, where nothing is said.
 UNIT_KEY_SIZE = 128
 
@@ -62,6 +62,8 @@ class AttentionParts:
                 f'{transformer.attention_options!r} come too late; give them to its '
                 'constructor.'
             )
+        if self.mixes and isinstance(attention, str):
+            check_mixer_options(attention, transformer.attention_options or {})
         if attention == 'gau':
             size = (transformer.attention_options or {}).get('key_size', UNIT_KEY_SIZE)
             transformer.attention_key_size = size
@@ -295,22 +297,12 @@ class AttentionParts:
         if not attends:
             self._refuse(chosen, arguments, causal, scores)
         settings = self._mixer_settings(causal, attends, scores)
-        self._check_own(settings)
         if not isinstance(chosen, str):
             settings = {'causal': causal}
         out = transformer.apply(
             x, make, arguments=arguments if attends else {}, name=name, **settings
         )
         return out if attends and scores else (out, None)
-
-    def _check_own(self, settings):
-        """Options that the model itself decides are not the user's to give."""
-        own = {'causal', 'position', 'return_attention_scores', *self.reach()}
-        for key in own & set(settings) & set(self.transformer.attention_options or {}):
-            raise ValueError(
-                f'attention_options={{{key!r}: …}}: the model says that itself; use '
-                f'its own option, application for causal, {key} for others.'
-            )
 
     def _refuse(self, chosen, arguments, causal, scores):
         kind = MIXERS[chosen] if isinstance(chosen, str) else type(chosen)

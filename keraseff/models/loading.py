@@ -249,6 +249,11 @@ class _Plan:
                 f'the file has nothing for {_few(self.fresh)}, which keep the values '
                 'they begin with'
             )
+            if any('/quantizer/' in left for left in self.fresh):
+                notes[-1] += (
+                    ', and codebooks that fit no key; fill them from some texts with '
+                    'keraseff.layers.fit_codebook(model, inputs)'
+                )
         lenient = self.transformer.ignore_invalid_weights
         other = self._other_family() if (wrong or extra) and not lenient else ''
         if (wrong or other) and not lenient:

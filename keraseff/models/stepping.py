@@ -52,6 +52,13 @@ class Stepping:
                 f'{len(inputs)} inputs came, but the model has {wanted}: '
                 f'{[x.name for x in transformer.inputs]}.'
             )
+        layers = len(transformer.attended)
+        if len(self.before) != layers or not isinstance(self.before[0], dict):
+            raise ValueError(
+                f'the state has {len(self.before)} parts, which is that of another '
+                f'model: {layers} attention layers want a dict each.  Give what '
+                'start(batch, length), or the step before, returned.'
+            )
         batch = next(iter(self.before[0].values())).shape[0]
         for x in inputs:
             if tuple(x.shape) != (batch, 1):

@@ -9,7 +9,7 @@ import math
 
 from keras import ops
 
-BABY = 128  # steps in one giant step of `power_sums`
+BABY = 128  # most steps in one giant step of `power_sums`
 ALIAS = 2.5e-6  # r^4n: what `generated_kernel` lets come around
 
 
@@ -51,17 +51,17 @@ def phasors(angle, n):
 def powers(logarithm, n):
     """λ^k for k < n, a pair of (…, n, N), from log λ (…, N); and log λ^n."""
     size, angle = logarithm
-    decay = ops.exp(size[..., None, :] * _upto(n)[:, None])
     turns = phasors(angle, n)
     last = multiply([t[..., -1, :] for t in turns], (ops.cos(angle), ops.sin(angle)))
     longer = size * ops.cast(n, 'float32'), ops.arctan2(last[1], last[0])
+    decay = ops.exp(size[..., None, :] * _upto(n)[:, None])
     return (decay * turns[0], decay * turns[1]), longer
 
 
 def power_sums(logarithm, weights, n):
     """2 Re Σ_j w_j λ_j^k for all steps k < n: the kernels of diagonal state spaces.
 
-    With k = 128 a + r, λ^k = λ^(128 a) λ^r, and the sum is a product of two thin
+    With k = m a + r, λ^k = λ^(m a) λ^r, and the sum is a product of two thin
     matrices: the (N, n) powers of each channel (Vandermonde's matrix) are never formed.
 
     Args:
@@ -72,7 +72,7 @@ def power_sums(logarithm, weights, n):
     Returns:
         (s, e, n).
     """
-    baby = min(n, BABY) if isinstance(n, int) else BABY
+    baby = _balanced(n)
     s, e, _ = weights[0].shape
     small, longer = powers(logarithm, baby)
     large, _ = powers(longer, (n + baby - 1) // baby)
@@ -81,6 +81,13 @@ def power_sums(logarithm, weights, n):
     large = ops.concatenate([large[0], -large[1]], axis=-1)  # (s, e, a, 2N)
     found = 2 * ops.matmul(large, ops.swapaxes(small, 1, 2))  # (s, e, a, r)
     return ops.reshape(found, (s, e, -1))[..., :n]
+
+
+def _balanced(n):
+    """A power of 2, about √n where it is known: few powers, small and large ones."""
+    if not isinstance(n, int):
+        return BABY
+    return min(BABY, 1 << max(0, (n - 1).bit_length() + 1) // 2)
 
 
 def bilinear_rates(rates, step):

@@ -65,6 +65,14 @@ def test_embedding_looks_up_and_scores_with_one_matrix(rng):
     assert found.shape == (2, 3, 5)
 
 
+@pytest.mark.skipif(keras.backend.backend() != 'torch', reason='the others say less')
+def test_ids_beyond_the_vocabulary_are_told_apart_from_a_bug():
+    layer = layers.Embedding(5, 3)
+    assert layer(np.array([[4]])).shape == (1, 1, 3)
+    with pytest.raises(ValueError, match='outside of 0 … 4.*tokenizer'):
+        layer(np.array([[5]]))
+
+
 @pytest.mark.every_backend
 @pytest.mark.parametrize('rms', [False, True])
 def test_normalization_equals_the_formula(rms, rng):

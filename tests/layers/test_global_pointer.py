@@ -45,9 +45,7 @@ def test_scores_and_gradients_equal_explicit_loops(cls, rope, rng):
     layer, x = built(cls, rng, RoPE=rope, tril_mask=False), texts(rng)
     np.testing.assert_allclose(to_numpy(layer(x)), reference(layer, x), atol=1e-4)
     weight = rng.normal(size=(2, HEADS, 4, 4)).astype('float32')
-    (found,) = gradients(
-        lambda t: ops.sum(layer(t) * ops.convert_to_tensor(weight)), x
-    )
+    (found,) = gradients(lambda t: ops.sum(layer(t) * ops.convert_to_tensor(weight)), x)
     step = 1e-5
     for place in np.ndindex(x.shape):
         higher, lower = x.astype('float64'), x.astype('float64')

@@ -168,6 +168,16 @@ def test_weights_of_a_mechanism_are_saved_under_names_of_ours(tmp_path):
         assert_close(again.get_weights(), built.model.get_weights(), atol=0, rtol=0)
 
 
+def test_codebooks_that_no_file_has_are_to_be_fitted(tmp_path):
+    file = str(tmp_path / 'model.safetensors')
+    build('roformer', return_keras_model=False).save_weights_as_checkpoint(file)
+    with pytest.warns(UserWarning, match=r'keraseff\.layers\.fit_codebook\(model'):
+        build_transformer_model(SMALL, file, model='roformer', attention='vq')
+    with pytest.warns(UserWarning, match='nothing for') as seen:
+        build_transformer_model(SMALL, file, model='roformer', attention='performer')
+    assert 'fit_codebook' not in str(seen[0].message)
+
+
 def test_a_learned_position_is_shared_by_the_blocks():
     model = build('gpt2', position=Kerple(heads=3))
     assert len(model.get_layer('Embedding-Attention-Position').weights) > 0

@@ -128,3 +128,20 @@ def test_what_cannot_go_step_by_step_says_so():
     refused('is not causal', 'bert')
     refused('cannot go step by step', 't5')
     refused('keeps no keys', 'llama', attention='linear', position='xpos')
+
+
+def test_states_of_another_model_and_steps_beyond_the_room_are_refused():
+    def made(**options):
+        return build_transformer_model(
+            SMALL, model='gpt2', return_keras_model=False, **options
+        )
+
+    linear, softmax = made(attention='linear'), made()
+    state, ids = linear.start(2, 3), np.ones((2, 1), 'int32')
+    with pytest.raises(ValueError, match='step 3 is outside of the 3 steps'):
+        linear.step(ids, 3, state)
+    with pytest.raises(ValueError, match='that of another layer'):
+        softmax.step(ids, 0, state)
+    for foreign in (state[:1], [], [None, None]):
+        with pytest.raises(ValueError, match='of another model'):
+            linear.step(ids, 0, foreign)

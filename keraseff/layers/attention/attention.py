@@ -9,6 +9,9 @@ from keraseff.layers.attention.mechanism import Rotation
 from keraseff.layers.attention.mechanisms import get_mechanism
 from keraseff.layers.base import Layer
 from keraseff.layers.position import get_position
+from keraseff.layers.shapes import ROOM
+from keraseff.layers.shapes import check_attended
+from keraseff.layers.shapes import with_room
 
 
 class Attention(Layer):
@@ -113,8 +116,15 @@ class Attention(Layer):
                 'outside of its window.'
             )
 
-    def _check_inputs(self, k, dense, residual):
-        """Refuse what the mechanism has no use for; None where it did not come."""
+    def _check_inputs(self, q, k, v, dense, residual):
+        """Refuse shapes that do not fit, and what the mechanism has no use for.
+
+        Args:
+            q, k, v, dense, residual: tensors or their shapes, None what did not come.
+        """
+        check_attended(self, q, k, v, dense, residual)
+        if k is q:
+            k = None
         mechanism = self._mechanism
         name = type(mechanism).__name__
         if mechanism.one_sequence and k is not None:
@@ -140,8 +150,14 @@ class Attention(Layer):
                 shapes += (x_shape,)
             mechanism.build(*shapes)
         position = self.position
-        if position is not None and p_shape is None and not position.built:
+        if position is None or position.built:
+            return
+        if p_shape is None:
             position.build(x_shape)
+        else:
+            # p comes from elsewhere. Left unbuilt, Keras would run the whole model
+            # eagerly on JAX before the first compiled prediction.
+            position.built = True
 
     @property
     def _mechanism(self):
@@ -152,7 +168,27 @@ class Attention(Layer):
         """What the position makes of queries' and keys' sequences, or None."""
         if self.position is None:
             return None
+        if self.position.learned and not self.position.weights:
+            raise ValueError(
+                f'{self.name} was built with p, so its {type(self.position).__name__} '
+                'has no weights of its own; give p in each call.'
+            )
         return self.position(q) if k is None or k is q else self.position(q, keys=k)
+
+    def _nothing(self, x, keys, heads, channels):
+        """The output for no texts or no steps, where mechanisms have nothing to do.
+
+        Args:
+            x: the queries' sequence (b, m, e).
+            keys: their number.
+            heads: of the scores.
+            channels: before the output projection, which is kept in the graph.
+        """
+        b, m = ops.shape(x)[:2]
+        out = self.o_dense(ops.zeros((b, m, channels), self.compute_dtype))
+        if not self.return_attention_scores:
+            return (out,)
+        return out, ops.zeros((b, heads, m, keys), self.compute_dtype)
 
     def mask(self, padding, dense=None):
         """The `Mask` of this layer."""
@@ -264,9 +300,11 @@ class Attention(Layer):
                 f'{type(mechanism).__name__} keeps no keys; use Rotary without a rule '
                 'that looks at the length.'
             )
+        state = with_room({}, batch, length)
         if not mechanism.forms_scores:
-            return mechanism.start(batch, length, heads, self.key_size, value_size)
-        state = {'v': ops.zeros((batch, length, kv_heads, value_size), dtype)}
+            sizes = (heads, self.key_size, value_size)
+            return {**mechanism.start(batch, length, *sizes), **state}
+        state['v'] = ops.zeros((batch, length, kv_heads, value_size), dtype)
         if mechanism.compares:
             shape = (batch, length, kv_heads, self.key_size)
             state['k'] = ops.zeros(shape, dtype)
@@ -283,20 +321,6 @@ class Attention(Layer):
             return None
         return self.position(x, **step_arguments(self.position, t, state))
 
-    def _check_step(self, v, t, cache):
-        """Raise for a step that the state has no room for, where that is known."""
-        batch, length = cache.shape[:2]
-        if isinstance(t, int) and not 0 <= t < length:
-            raise ValueError(
-                f'step {t} is outside of the {length} steps that start(batch, '
-                f'length={length}) made room for, 0 … {length - 1}.'
-            )
-        if v.shape[0] is not None and v.shape[0] != batch:
-            raise ValueError(
-                f'{v.shape[0]} sequences came, but the state is that of {batch}; call '
-                f'start with batch={v.shape[0]}.'
-            )
-
     def mix_step(self, q, k, v, x, t, state, p=None, residual=None, share=None):
         """`mix` for step t alone; shapes are those of m = n = 1.
 
@@ -312,16 +336,16 @@ class Attention(Layer):
         q = self._scaled(q, None, t, v)
         if not mechanism.forms_scores:
             q, k, rotation = self._turned(q, share(k), p)
-            mixed, state = mechanism.step(q, k, share(v), t, state, **rotation)
-            return mixed, None, state
-        self._check_step(v, t, state['v'])
+            kept = {key: value for key, value in state.items() if key != ROOM}
+            mixed, kept = mechanism.step(q, k, share(v), t, kept, **rotation)
+            return mixed, None, {**kept, ROOM: state[ROOM]}
         length = state['v'].shape[1]
         position = self.position
         if position is not None and position.caches_rotated:
             q, k = position.rotate(q, k, p)
             position = None
         new = {'v': v} if k is None else {'k': k, 'v': v}
-        state = {key: _written(state[key], t, new[key]) for key in new}
+        state = {**state, **{key: _written(state[key], t, new[key]) for key in new}}
         keys, values = share(state.get('k')), share(state['v'])
         scores = self._scores(q, keys, x, p, length, t, position)
         reach = self.mask(None).reach(t, ops.arange(length))

@@ -30,7 +30,8 @@ class Blockwise(Mechanism):
         """Raise for an option that is no integer, or less than its least value."""
         for name, lowest in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < lowest:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or value < lowest:
                 raise ValueError(
                     f'{type(self).__name__}: {name}={value!r} must be an integer of '
                     f'at least {lowest}.'

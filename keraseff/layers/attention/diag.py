@@ -4,6 +4,7 @@ from keras import ops
 
 from keraseff.layers.attention.blockwise import Blockwise
 from keraseff.layers.attention.blockwise import written
+from keraseff.layers.base import check_not_negative
 from keraseff.ops import blocks
 
 
@@ -31,6 +32,7 @@ class Diag(Blockwise):
         self.normalizer = normalizer
         self.epsilon = epsilon
         self._check(block=1)
+        check_not_negative(epsilon=epsilon)
         if normalizer not in _MIXES:
             known = ', '.join(map(repr, _MIXES))
             raise ValueError(

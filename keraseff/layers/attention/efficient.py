@@ -7,6 +7,7 @@ from keraseff.layers.attention.linear import add_step
 from keraseff.layers.attention.linear import check_one_length
 from keraseff.layers.attention.linear import scaled_exp
 from keraseff.layers.attention.mechanism import Mechanism
+from keraseff.layers.base import check_sizes
 from keraseff.ops.linear_attention import causal_linear_attention
 from keraseff.ops.linear_attention import noncausal_linear_attention
 from keraseff.ops.linear_attention import running_logsumexp
@@ -32,6 +33,7 @@ class EfficientAttention(Mechanism):
 
     def __init__(self, chunk=64, **kwargs):
         super().__init__(**kwargs)
+        check_sizes(chunk=chunk)
         self.chunk = chunk
 
     def call(self, q, k, v, where, rotation=None):

@@ -3,6 +3,8 @@
 from keras import ops
 
 from keraseff.layers.mixer import Mixer
+from keraseff.layers.shapes import check_sequence
+from keraseff.layers.shapes import is_empty
 
 
 class FourierMixing(Mixer):
@@ -21,6 +23,9 @@ class FourierMixing(Mixer):
 
     def call(self, x, mask=None):
         """The real part of the transform, computed in float32 whatever the policy."""
+        check_sequence(self, x.shape)
+        if is_empty(x):
+            return x
         real = ops.cast(x, 'float32')
         if mask is not None:
             real = real * ops.cast(mask, 'float32')[..., None]

@@ -1,11 +1,15 @@
 """The gated attention unit: attention and feed-forward network in one layer."""
 
+from keras import ops
 from keras.layers import Dense
 
 from keraseff.initializers import fresh
 from keraseff.layers.attention.attention import Attention
 from keraseff.layers.base import check_sizes
 from keraseff.layers.normalization import ScaleOffset
+from keraseff.layers.shapes import ROOM
+from keraseff.layers.shapes import check_step
+from keraseff.layers.shapes import is_empty
 from keraseff.ops.activations import activation_name
 from keraseff.ops.activations import get_activation
 
@@ -111,8 +115,8 @@ class GatedAttentionUnit(Attention):
         residual_shape=None,
     ):
         """Make the projections."""
-        self._check_inputs(k_shape, dense_shape, residual_shape)
         self._check_sources(k_shape, v_shape)
+        self._check_inputs(q_shape, k_shape, v_shape, dense_shape, residual_shape)
         units, size = self.units, self.key_size
         if self.self_attention:
             self.i_dense = self._projection('i_dense', 2 * units + size, q_shape)
@@ -180,12 +184,15 @@ class GatedAttentionUnit(Attention):
         v_mask=None,
     ):
         """Attend, gate and project."""
-        self._check_inputs(k, dense, residual)
         self._check_sources(k, v)
+        self._check_inputs(q, k, v, dense, residual)
         padding = v_mask
         if v is None:
             padding = q_mask if q_mask is not None else mask
         x = q
+        if is_empty(q):
+            out = self._nothing(q, ops.shape(q if k is None else k)[1], 1, self.units)
+            return out if self.return_attention_scores else out[0]
         if p is None:
             p = self.make_position(q, k)
         u, q, k, v = self._project(q, k, v)
@@ -208,6 +215,10 @@ class GatedAttentionUnit(Attention):
 
     def step(self, x, t, state, p=None, residual=None):
         """Step number t alone; arguments as in `MultiHeadAttention.step`."""
+        check_step(self, x, t, state)
+        if is_empty(x):
+            out = self._nothing(x, state[ROOM].shape[1], 1, self.units)
+            return *out, state
         if p is None:
             p = self.position_at(x, t, state)
         u, q, k, v = self._project(x, None, None)

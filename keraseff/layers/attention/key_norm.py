@@ -4,6 +4,8 @@ from keras import ops
 
 from keraseff.layers.attention.normalizers import seen_keys
 from keraseff.layers.attention.softmax import Softmax
+from keraseff.layers.base import check_not_negative
+from keraseff.layers.base import check_positive
 
 
 class KeyNorm(Softmax):
@@ -31,6 +33,9 @@ class KeyNorm(Softmax):
         super().__init__(dropout, **kwargs)
         if isinstance(scale, str) and scale not in ('learnt', 'log'):
             raise ValueError(f"scale={scale!r}: use a number, 'learnt' or 'log'.")
+        if not isinstance(scale, str):
+            check_positive(scale=scale)
+        check_not_negative(epsilon=epsilon)
         self.scale = scale
         self.cosine = cosine
         self.epsilon = epsilon

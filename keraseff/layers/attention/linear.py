@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keraseff.layers.attention.mechanism import Mechanism
+from keraseff.layers.base import check_not_negative
+from keraseff.layers.base import check_sizes
 from keraseff.ops.linear_attention import causal_linear_attention
 from keraseff.ops.linear_attention import divide
 from keraseff.ops.linear_attention import noncausal_linear_attention
@@ -68,12 +70,15 @@ class LinearAttention(Mechanism):
 
     def __init__(self, feature_map='elu', chunk=64, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(feature_map, str) and feature_map not in FEATURE_MAPS:
+        known = feature_map in FEATURE_MAPS if isinstance(feature_map, str) else None
+        if not (known or callable(feature_map)):
             known = ', '.join(sorted(FEATURE_MAPS))
             raise ValueError(
                 f'feature_map={feature_map!r} is unknown; there are: {known}, or give '
                 'a function.'
             )
+        check_sizes(chunk=chunk)
+        check_not_negative(epsilon=epsilon)
         self.feature_map = feature_map
         self.chunk = chunk
         self.epsilon = epsilon

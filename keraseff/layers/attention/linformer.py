@@ -5,6 +5,7 @@ from keras.initializers import RandomNormal
 from keras.layers import Dropout
 
 from keraseff.layers.attention.mechanism import Mechanism
+from keraseff.layers.base import check_sizes
 
 
 class Linformer(Mechanism):
@@ -18,7 +19,8 @@ class Linformer(Mechanism):
         dropout: share of the weights dropped while training.
 
     Not causal: each mixture contains all of the text.  A shorter text uses the first
-    columns of E and F.  Raises ValueError where a text is longer than `length`.
+    columns of E and F.  Raises ValueError where `length` is left out, or a text is
+    longer.
     Wang et al., 2020, https://arxiv.org/abs/2006.04768
     """
 
@@ -26,9 +28,16 @@ class Linformer(Mechanism):
     one_sequence = True
 
     def __init__(
-        self, length, k=64, shared=False, per_head=False, dropout=0.0, **kwargs
+        self, length=None, k=64, shared=False, per_head=False, dropout=0.0, **kwargs
     ):
         super().__init__(**kwargs)
+        if length is None:
+            raise ValueError(
+                'Linformer has weights for each place; give length, that of the '
+                "longest text (mechanism_options={'length': 512}, where a name stands "
+                'for it).'
+            )
+        check_sizes(length=length, k=k)
         self.length = length
         self.k = k
         self.shared = shared

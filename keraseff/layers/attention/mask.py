@@ -4,6 +4,8 @@ import dataclasses
 
 from keras import ops
 
+from keraseff.layers.shapes import check_mask
+
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
@@ -33,14 +35,19 @@ class Mask:
 
         With `causal` or `window`, the last query stands at the last key, so a cache of
         earlier keys may make n larger than m.
+
+        Raises:
+            ValueError: padding or dense are of another shape.
         """
         parts = []
         if self.padding is not None:
+            check_mask('padding', self.padding.shape, (None, n))
             parts.append(ops.cast(self.padding, 'bool')[:, None, None, :])
         if self.causal or self.window is not None:
             rows = ops.arange(m)[:, None] + (n - m)
             parts.append(self.reach(rows, ops.arange(n)[None])[None, None])
         if self.dense is not None:
+            check_mask('dense', self.dense.shape, (None, m, n))
             parts.append(ops.cast(self.dense, 'bool')[:, None])
         if not parts:
             return None

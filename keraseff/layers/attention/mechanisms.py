@@ -41,6 +41,23 @@ MECHANISMS = {
 }
 
 
+def _check_place(mechanism):
+    """Raise ValueError for what replaces the whole attention layer."""
+    from keraseff.layers.mixers import MIXERS  # which imports attention layers
+
+    kinds = {**MIXERS, **{kind.__name__: kind for kind in MIXERS.values()}}
+    name = mechanism if isinstance(mechanism, str) else type(mechanism).__name__
+    kind = kinds.get(name.lower(), kinds.get(name))
+    if kind is None:
+        return
+    short = next(key for key, value in MIXERS.items() if value is kind)
+    raise ValueError(
+        f'mechanism={name!r}: {kind.__name__} is no mechanism inside of an attention '
+        f'layer but stands in its place; use keraseff.layers.{kind.__name__} itself, '
+        f'or build_transformer_model(attention={short!r}).'
+    )
+
+
 def get_mechanism(mechanism, dropout=0.0, dtype=None, options=None):
     """The mechanism a name stands for; an instance is returned as it is.
 
@@ -55,9 +72,11 @@ def get_mechanism(mechanism, dropout=0.0, dtype=None, options=None):
         TypeError: an option is unknown.
     """
     if isinstance(mechanism, str):
+        _check_place(mechanism)
         offered = {'dropout': dropout, 'dtype': dtype, 'name': 'mechanism'}
         return make_named('mechanism', mechanism, MECHANISMS, options, **offered)
     if not isinstance(mechanism, Mechanism):
+        _check_place(mechanism)
         raise ValueError(
             f'mechanism={mechanism!r} is neither a name nor an instance of a Mechanism.'
         )

@@ -5,8 +5,13 @@ from keras.layers import Dense
 
 from keraseff.initializers import fresh
 from keraseff.layers.attention.attention import Attention
+from keraseff.layers.base import check_not_negative
 from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 from keraseff.layers.normalization import LayerNormalization
+from keraseff.layers.shapes import ROOM
+from keraseff.layers.shapes import check_step
+from keraseff.layers.shapes import is_empty
 
 
 class MultiHeadAttention(Attention):
@@ -77,6 +82,8 @@ class MultiHeadAttention(Attention):
     ):
         super().__init__(**kwargs)
         check_sizes(heads=heads, head_size=head_size)
+        check_sizes(**given(out_dim=out_dim, key_size=key_size, kv_heads=kv_heads))
+        check_not_negative(qk_norm_epsilon=qk_norm_epsilon)
         self.heads = heads
         self.head_size = head_size
         self.out_dim = out_dim or heads * head_size
@@ -117,7 +124,7 @@ class MultiHeadAttention(Attention):
         residual_shape=None,
     ):
         """Make the projections."""
-        self._check_inputs(k_shape, dense_shape, residual_shape)
+        self._check_inputs(q_shape, k_shape, v_shape, dense_shape, residual_shape)
         k_shape = k_shape or q_shape
         v_shape = v_shape or k_shape
         kv, keys = self.kv_heads, self.key_size
@@ -190,13 +197,16 @@ class MultiHeadAttention(Attention):
         v_mask=None,
     ):
         """Attend."""
-        self._check_inputs(None if k is q else k, dense, residual)
+        self._check_inputs(q, k, v, dense, residual)
         padding = v_mask
         if v is None:
             padding = q_mask if q_mask is not None else mask
         k = q if k is None else k
         v = k if v is None else v
         x = q
+        if is_empty(q):
+            out = self._nothing(q, ops.shape(k)[1], *self._sizes())
+            return out if self.return_attention_scores else out[0]
         if p is None:
             p = self.make_position(q, k)
         q, k = self._compared(q, k) if self.mechanism.compares else (None, None)
@@ -221,6 +231,10 @@ class MultiHeadAttention(Attention):
             p: what the position made of it, see `position_at`; by default made here.
             residual: scores (b, h, 1, n) to add.
         """
+        check_step(self, x, t, state)
+        if is_empty(x):
+            out = self._nothing(x, state[ROOM].shape[1], *self._sizes())
+            return *out, state
         if p is None:
             p = self.position_at(x, t, state)
         q, k = self._compared(x, x) if self.mechanism.compares else (None, None)
@@ -230,6 +244,9 @@ class MultiHeadAttention(Attention):
         )
         out = self._join(mixed)
         return (out, scores, state) if self.return_attention_scores else (out, state)
+
+    def _sizes(self):
+        return self.heads, self.heads * self.head_size
 
     def _compared(self, q, k):
         q = self._split(self.q_dense(q), self.heads)

@@ -4,6 +4,8 @@ from keras import ops
 
 from keraseff.layers.attention.linear import check_one_length
 from keraseff.layers.attention.mechanism import Mechanism
+from keraseff.layers.base import check_not_negative
+from keraseff.layers.base import check_sizes
 from keraseff.ops.linear_attention import causal_linear_attention
 from keraseff.ops.linear_attention import noncausal_linear_attention
 
@@ -41,6 +43,8 @@ class NormAttention(Mechanism):
             raise ValueError(
                 f'feature_map={feature_map!r} is unknown; there are: {known}.'
             )
+        check_sizes(chunk=chunk)
+        check_not_negative(epsilon=epsilon)
         self.feature_map = feature_map
         self.chunk = chunk
         self.epsilon = epsilon

@@ -7,6 +7,8 @@ from keras import ops
 
 from keraseff.layers.attention.softmax import Softmax
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_positive
+from keraseff.layers.base import check_sizes
 from keraseff.ops import masked_value
 from keraseff.ops.normalizers import entmax
 from keraseff.ops.normalizers import gumbel_softmax
@@ -69,6 +71,9 @@ class SoftmaxPlus(Softmax):
 
     def __init__(self, dropout=0.0, length=512, shortest=16, **kwargs):
         super().__init__(dropout, **kwargs)
+        check_sizes(length=length, shortest=shortest)
+        if length < 2:
+            raise ValueError(f'length={length}: log {length} divides; use 2 or more.')
         self.length = length
         self.shortest = shortest
 
@@ -132,6 +137,11 @@ class Entmax(Normalizer):
 
     def __init__(self, dropout=0.0, alpha=1.5, **kwargs):
         super().__init__(dropout, **kwargs)
+        check_positive(alpha=alpha)
+        if alpha < 1:
+            raise ValueError(
+                f'alpha={alpha} is below 1; 1 is the softmax, 2 sparsemax.'
+            )
         self.alpha = alpha
 
     def normalize(self, scores):
@@ -156,6 +166,9 @@ class Taylor(Normalizer):
 
     def __init__(self, dropout=0.0, order=2, **kwargs):
         super().__init__(dropout, **kwargs)
+        check_sizes(order=order)
+        if order % 2:
+            raise ValueError(f'order={order}: use 2, 4 or another even number.')
         self.order = order
 
     def normalize(self, scores):
@@ -175,6 +188,7 @@ class TopK(Normalizer):
 
     def __init__(self, dropout=0.0, k=10, **kwargs):
         super().__init__(dropout, **kwargs)
+        check_sizes(k=k)
         self.k = k
 
     def normalize(self, scores):
@@ -194,6 +208,9 @@ class TopP(Normalizer):
 
     def __init__(self, dropout=0.0, p=0.9, **kwargs):
         super().__init__(dropout, **kwargs)
+        check_positive(p=p)
+        if p > 1:
+            raise ValueError(f'p={p} is no mass; use a number above 0 and at most 1.')
         self.p = p
 
     def normalize(self, scores):
@@ -213,6 +230,9 @@ class PerturbMax(Normalizer):
 
     def __init__(self, dropout=0.0, points=33, **kwargs):
         super().__init__(dropout, **kwargs)
+        check_sizes(points=points)
+        if points < 2:
+            raise ValueError('points=1 is no integral; 33 give about 1e-7.')
         self.points = points
 
     def normalize(self, scores):
@@ -249,10 +269,12 @@ class GumbelChoice(Layer):
 
     def __init__(self, temperature=1.0, hard=False, seed=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
+        check_positive(temperature=temperature)
         self.temperature = temperature
         self.hard = hard
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True  # nothing to build, and an unbuilt one runs eagerly on JAX
 
     def call(self, scores, training=False):
         """(…, n) -> (…, n)."""

@@ -7,18 +7,19 @@ from keras import ops
 
 from keraseff.layers.attention.linear import LinearAttention
 from keraseff.layers.attention.linear import scaled_exp
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 
 
 def positive_features(x, w):
     """exp(W x - ‖x‖²/2): their mean product is e^(q·k) for rows of W from N(0, I)."""
-    return scaled_exp(_projected(x, w) - _half_square(x))
+    return _features(_projected(x, w), x)
 
 
 def hyperbolic_features(x, w):
     """exp(±W x - ‖x‖²/2): twice as many, of less variance."""
     projected = _projected(x, w)
-    both = ops.concatenate([projected, -projected], axis=-1)
-    return scaled_exp(both - _half_square(x))
+    return _features(ops.concatenate([projected, -projected], axis=-1), x)
 
 
 def relu_features(x, w):
@@ -27,11 +28,17 @@ def relu_features(x, w):
 
 
 def _projected(x, w):
-    return ops.matmul(x, ops.transpose(w))
+    if len(x.shape) < 4:
+        return ops.matmul(x, ops.transpose(w))
+    # Heads first and back again: as Torch lays it out, blocks are no copies then.
+    x = ops.matmul(ops.swapaxes(x, 1, 2), ops.transpose(w))
+    return ops.swapaxes(x, 1, 2)
 
 
-def _half_square(x):
-    return ops.sum(ops.square(x), axis=-1, keepdims=True) / 2
+def _features(projected, x):
+    # ‖x‖²/2 is the same for all features: it belongs to the factor left out.
+    features, logs = scaled_exp(projected)
+    return features, logs - ops.sum(ops.square(x), axis=-1, keepdims=True) / 2
 
 
 KINDS = {
@@ -79,6 +86,7 @@ class Performer(LinearAttention):
         if kind not in KINDS:
             known = ', '.join(sorted(KINDS))
             raise ValueError(f'kind={kind!r} is unknown; there are: {known}.')
+        check_sizes(**given(num_features=num_features, redraw_every=redraw_every))
         self.num_features = num_features
         self.orthogonal = orthogonal
         self.kind = kind

@@ -4,8 +4,11 @@ import numpy as np
 from keras import ops
 
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_not_negative
+from keraseff.layers.base import check_sizes
 from keraseff.ops.codebook import codewords
 from keraseff.ops.codebook import nearest_codes
+from keraseff.ops.codebook import tally_codes
 
 INITIALISATIONS = ('data', 'random')
 
@@ -59,8 +62,13 @@ class VectorQuantizer(Layer):
                 f'initialisation={initialisation!r} is unknown; choose one of: '
                 f'{", ".join(INITIALISATIONS)}.'
             )
-        if codes < 1:
-            raise ValueError(f'codes={codes} must be at least 1.')
+        check_sizes(codes=codes)
+        check_not_negative(gamma=gamma, beta=beta, restart=restart)
+        if gamma > 1:
+            raise ValueError(
+                f'gamma={gamma} is the share of the codebook that a step keeps; use '
+                'at most 1, such as 0.99.'
+            )
 
     def build(self, k_shape):
         """Make the codebook, no part of which an optimizer moves."""
@@ -141,13 +149,14 @@ class VectorQuantizer(Layer):
         return ops.transpose(ops.take(flat, rows, axis=0), (1, 0, 2))
 
     def _learn(self, x, z, real, sums, counts):
-        hot = ops.one_hot(z, self.codes, dtype='float32')  # (b, n, h, S)
-        if real is not None:
-            hot = hot * ops.cast(real, 'float32')[..., None, None]
-        total = ops.einsum('bnhs,bnhd->hsd', hot, x)
+        b, n, h, d = ops.shape(x)
+        x = ops.reshape(ops.transpose(x, (2, 0, 1, 3)), (h, b * n, d))
+        z = ops.reshape(ops.transpose(z, (2, 0, 1)), (h, b * n))
+        real = ops.ones((1, 1)) if real is None else ops.reshape(real, (1, b * n))
+        total, many = tally_codes(z, x, real, self.codes)
         keep = self.gamma
         self.sums.assign(keep * sums + (1 - keep) * total)
-        self.counts.assign(keep * counts + (1 - keep) * ops.sum(hot, axis=(0, 1)))
+        self.counts.assign(keep * counts + (1 - keep) * many)
         self.steps.assign(ops.convert_to_tensor(self.steps) + 1)
 
 

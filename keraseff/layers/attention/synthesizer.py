@@ -7,6 +7,8 @@ from keras.initializers import RandomNormal
 
 from keraseff.layers.attention.softmax import Softmax
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 
 INPUT = 'bme,ehf->bmhf'
 
@@ -209,7 +211,11 @@ class Synthesizer(Softmax):
                 'Synthesizer has weights for each place; give length, that of the '
                 "longest text (a model's max_position)."
             )
+        check_sizes(length=self.length, rank=self.rank, **given(hidden=self.hidden))
+        if self.factors is not None and len(self.factors) != 2:
+            raise ValueError(f'factors={self.factors} must be two lengths, of A and C.')
         a, b = self.factors or (self.length, 1)
+        check_sizes(factors_a=a, factors_b=b)
         if a * b < self.length:
             raise ValueError(
                 f'factors={self.factors} make rows of {a * b} scores, fewer than '

@@ -7,14 +7,18 @@ from keras import backend
 from keras import ops
 from keras.layers import Dropout
 
+from keraseff import backends
 from keraseff.layers.attention.mechanism import Mechanism
 from keraseff.layers.attention.quantizer import VectorQuantizer
+from keraseff.layers.base import check_sizes
 from keraseff.ops.blocks import in_blocks
 from keraseff.ops.blocks import out_of_blocks
 from keraseff.ops.blocks import with_neighbours
 from keraseff.ops.codebook import against_codes
 from keraseff.ops.codebook import code_means
+from keraseff.ops.codebook import counted_values
 from keraseff.ops.codebook import log_counts
+from keraseff.ops.codebook import mix_fused
 from keraseff.ops.codebook import sums_before
 from keraseff.ops.codebook import sums_behind
 from keraseff.ops.codebook import tally_codes
@@ -33,9 +37,11 @@ class TransformerVQ(Mechanism):
     In an encoder the block behind counts as near too, and the rest is all others.
 
     Training: see `VectorQuantizer` for the codebook; keys learn by the straight-through
-    gradient of near blocks and the commitment loss.  Outside of training, an encoder
-    without rotation and local bias skips the blocks: the outputs are the same, the
-    gradients of the keys are not there.
+    gradient of near blocks and the commitment loss.  Outside of training, and without
+    rotation and local bias, the block before counts by its codes as well, and an
+    encoder skips the blocks: the outputs are the same, the gradients of those keys are
+    not there.  On PyTorch one fused kernel mixes both parts, in float32 and without
+    rotation, local bias and dropout.
 
     Positions: none by itself.  With `Rotary`, unrotated keys are quantised; queries and
     codes of near blocks are rotated by their positions, and towards all that lies
@@ -89,8 +95,7 @@ class TransformerVQ(Mechanism):
         self.local_bias = local_bias
         self.cache_gradient = cache_gradient
         self.dropout = dropout or 0.0
-        if block < 1:
-            raise ValueError(f'block={block} must be at least 1.')
+        check_sizes(block=block)
         self.quantizer = VectorQuantizer(
             codes,
             gamma,
@@ -116,10 +121,12 @@ class TransformerVQ(Mechanism):
         n, real = ops.shape(v)[1], where.padding
         real = ops.ones((1, n), 'float32') if real is None else real
         real = ops.cast(real, 'float32')
-        if not (where.causal or training or rotation or self.local_bias):
+        plain = not (training or rotation or self.local_bias)
+        if plain and not where.causal:
             return self._whole(q, z, codes, v, real)
         q, k, *far = self._turned(q, k, rotation, where.causal)
-        return self._blockwise(q, far, k, z, codes, v, real, where.causal)
+        near = 0 if plain else 1  # a block's keys are their codes
+        return self._blockwise(q, far, k, z, codes, v, real, where.causal, near=near)
 
     def _turned(self, q, k, rotation, causal):
         """Rotated queries and keys, then queries for all that lies further."""
@@ -138,7 +145,7 @@ class TransformerVQ(Mechanism):
         mixed = self._weighted([logits], [code_means(sums, counts)], v.dtype)
         return _heads_first(mixed)
 
-    def _blockwise(self, q, far, k, z, codes, v, real, causal, past=None):
+    def _blockwise(self, q, far, k, z, codes, v, real, causal, past=None, near=1):
         """Near blocks key by key, and what lies further code by code.
 
         Args:
@@ -146,26 +153,41 @@ class TransformerVQ(Mechanism):
                 if they are the same.
             real: (b or 1, n) float32.
             past: sums and counts of the codes before the first step.
+            near: how many of the blocks beside its own a query sees key by key.
         """
         n, size = ops.shape(v)[1], self.block
+        one, width = len(far) == 1 and far[0] is q, v.shape[-1]
+        fuses = one and self._fuses(v)
         q, k, v = (in_blocks(x, size) for x in (q, k, v))  # (b, g, h, L, d)
         z = in_blocks(z[..., None], size)[..., 0]
         real = in_blocks(real[..., None, None], size)[..., 0]  # (b or 1, g, 1, L)
-        around = (1, 0 if causal else 1)
-        near = self._near(q, with_neighbours(k, *around, 3), real, around)
-        logits, means = [], []
-        sums, counts = tally_codes(z, v, real, self.codes)
+        around = (near, 0 if causal else near)
+        if fuses:
+            v = counted_values(v, 1.0, q.shape[-1])
+            past = past and [counted_values(*past, q.shape[-1])]
+        tallies = list(tally_codes(z, v, real, self.codes))
         if not self.cache_gradient and causal:
-            sums = ops.stop_gradient(sums)
-        for queries, (some, many) in zip(
-            far, self._rest(sums, counts, past, len(far), causal), strict=True
-        ):
-            scores = against_codes(in_blocks(queries, size), codes)
+            tallies[0] = ops.stop_gradient(tallies[0])
+        rest = self._rest(tallies[:1] if fuses else tallies, past, len(far), around)
+        if fuses:
+            mixed = mix_fused(q, k, v, codes, *rest[0], real, around, causal)
+            return mixed[:, :n, :, :width]
+        logits, means = [], []
+        for queries, (some, many) in zip(far, rest, strict=True):
+            queries = q if one else in_blocks(queries, size)
+            scores = against_codes(queries, codes)
             logits.append(scores + log_counts(many)[..., None, :])
             means.append(code_means(some, many))
+        logits.append(self._near(q, with_neighbours(k, *around, 3), real, around))
         values = with_neighbours(v, *around, 3)
-        mixed = self._weighted([*logits, near], [*means, values], v.dtype)
+        mixed = self._weighted(logits, [*means, values], v.dtype)
         return out_of_blocks(mixed, n)
+
+    def _fuses(self, v):
+        """Whether one kernel can do it."""
+        bare = self.drop is None and not self.local_bias
+        single = backend.standardize_dtype(v.dtype) == 'float32'
+        return bare and single and backends.fuses_attention()
 
     def _near(self, q, k, real, around):
         """Logits (b, g, h, L, keys) of near blocks, what is unseen very low."""
@@ -183,14 +205,14 @@ class TransformerVQ(Mechanism):
             seen = ops.logical_and(seen, behind >= 0)
         return ops.where(seen, scores, masked_value('float32'))
 
-    def _rest(self, sums, counts, past, parts, causal):
+    def _rest(self, tallies, past, parts, around):
         """Sums and counts of all but near blocks, in as many parts as asked for."""
-        before = [sums_before(x) for x in (sums, counts)]
+        before = [sums_before(x, around[0]) for x in tallies]
         if past is not None:
             before = [x + y[:, None] for x, y in zip(before, past, strict=True)]
-        if causal:
+        if not around[1]:
             return [before]
-        behind = [sums_behind(x) for x in (sums, counts)]
+        behind = [sums_behind(x, around[1]) for x in tallies]
         if parts == 2:
             return [before, behind]
         return [[x + y for x, y in zip(before, behind, strict=True)]]

@@ -38,6 +38,14 @@ POSITIONS = {
 }
 
 
+# Those that are added to the tokens' vectors, and their layers.
+ADDED = {
+    'hierarchical': PositionEmbedding,
+    'learned': PositionEmbedding,
+    'sinusoidal': SinusoidalPositionEmbedding,
+}
+
+
 def get_position(position, head_size, heads=None, options=None, causal=False):
     """The position a name stands for, for `heads` queries of `head_size` channels.
 
@@ -48,11 +56,13 @@ def get_position(position, head_size, heads=None, options=None, causal=False):
         causal: no query sees a later key.
 
     Raises:
-        ValueError: nobody bears that name, or an instance comes with options.
+        ValueError: nobody bears that name, it is no position inside attention, or an
+            instance comes with options.
         TypeError: an option is unknown.
     """
     if position == 'none':
         position = None
+    _check_place(position)
     if isinstance(position, str):
         offered = {'head_size': head_size, 'heads': heads, 'causal': causal}
         offered['name'] = 'position'
@@ -62,7 +72,23 @@ def get_position(position, head_size, heads=None, options=None, causal=False):
             f'position={position!r} leaves no room for position_options={options!r}; '
             'give a name, or options to the constructor of the position.'
         )
+    if not isinstance(position, Position | None):
+        raise ValueError(
+            f'position={position!r} is neither a name, a Position nor None.'
+        )
     return position
+
+
+def _check_place(position):
+    """Raise ValueError for vectors that are added before the first attention."""
+    kind = ADDED.get(position) if isinstance(position, str) else type(position)
+    if kind in ADDED.values():
+        raise ValueError(
+            f'position={position!r} adds vectors to the tokens, before attention: call '
+            f'keraseff.layers.{kind.__name__} on the sequence, or give its name to '
+            "build_transformer_model(position=…).  Attention's own are: "
+            f'{", ".join(sorted(POSITIONS))}.'
+        )
 
 
 __all__ = [

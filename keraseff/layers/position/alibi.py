@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 from keraseff.layers.position.position import Position
 
 
@@ -24,6 +26,7 @@ class DistanceBias(Position):
 
     def __init__(self, head_size=None, heads=None, **kwargs):
         super().__init__(**kwargs)
+        check_sizes(**given(heads=heads))
         self.head_size = head_size
         self.heads = heads
         # Else a policy of half precision rounds position_ids.

@@ -35,6 +35,8 @@ class Kerple(DistanceBias):
     Chi et al., KERPLE, 2022, https://arxiv.org/abs/2205.09921
     """
 
+    learned = True
+
     def __init__(self, head_size=None, heads=None, kind='log', **kwargs):
         super().__init__(head_size, heads, **kwargs)
         if kind not in ('log', 'power'):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_sizes
 
 
 class PositionEmbedding(Layer):
@@ -37,6 +38,11 @@ class PositionEmbedding(Layer):
         if merge_mode not in MERGES:
             raise ValueError(
                 f'merge_mode={merge_mode!r} is unknown; there are: {", ".join(MERGES)}.'
+            )
+        check_sizes(input_dim=input_dim, output_dim=output_dim)
+        if hierarchical not in (None, True, False) and not 0 < hierarchical < 1:
+            raise ValueError(
+                f'hierarchical={hierarchical} must lie between 0 and 1, such as 0.4.'
             )
         if hierarchical == 0.5:
             raise ValueError(

@@ -29,11 +29,13 @@ class Position(Layer):
     that form the score matrix can serve it.  `rotates_once` is true where the rotation
     of a key depends on its own position alone, so that a cache may keep rotated keys.
     `causal_only` is true where it makes no sense of later keys; `turns` where there is
-    `turn(x, steps)`, a rotation of all of x by one number of steps.
+    `turn(x, steps)`, a rotation of all of x by one number of steps; `learned` where
+    `build` makes weights.
     """
 
     needs_scores = False
     rotates_once = True
+    learned = False
     causal_only = False
     turns = False
 

@@ -3,6 +3,8 @@
 from keras import ops
 
 from keraseff.initializers import Sinusoidal
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 from keraseff.layers.position.position import Position
 from keraseff.layers.position.position import distances
 
@@ -59,6 +61,7 @@ class Relative(_Relative):
 
     def __init__(self, head_size=None, reach=64, **kwargs):
         super().__init__(**kwargs)
+        check_sizes(reach=reach, **given(head_size=head_size))
         self.head_size = head_size
         self.reach = reach
 
@@ -86,6 +89,7 @@ class RelativePositionEmbedding(_Relative):
 
     def __init__(self, input_dim, output_dim, embeddings_initializer='zeros', **kwargs):
         super().__init__(**kwargs)
+        check_sizes(input_dim=input_dim, output_dim=output_dim)
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.embeddings_initializer = embeddings_initializer

@@ -1,5 +1,7 @@
 """ReRoPE and Leaky ReRoPE: rotary positions whose far distances stand still."""
 
+import numbers
+
 from keras import ops
 
 from keraseff.layers.position.rotary import Rotary
@@ -34,7 +36,8 @@ class TwoRangeRotary(Rotary):
     def __init__(self, window=256, causal=False, block=None, **kwargs):
         super().__init__(**kwargs)
         for name, value in (('window', window), ('block', block)):
-            if value is not None and (value != int(value) or value < 1):
+            number = isinstance(value, numbers.Real)
+            if value is not None and not (number and value >= 1 and value % 1 == 0):
                 raise ValueError(
                     f'{name}={value!r} must be a whole number of steps, at least 1.'
                 )
@@ -161,7 +164,7 @@ class ReRoPE(TwoRangeRotary):
 
     def __init__(self, window=256, leak=None, **kwargs):
         super().__init__(window=window, **kwargs)
-        if leak is not None and leak <= 0:
+        if leak is not None and not (isinstance(leak, numbers.Real) and leak > 0):
             raise ValueError(
                 f'leak={leak!r} divides distances and must be positive; None takes '
                 'them all for the window.'

@@ -4,6 +4,9 @@ import inspect
 
 from keras import ops
 
+from keraseff.layers.base import check_positive
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 from keraseff.layers.position.position import Position
 from keraseff.ops import apply_rotary_position_embeddings
 from keraseff.ops import complete_scaling
@@ -60,6 +63,14 @@ class Rotary(Position):
             raise ValueError(
                 f'Rotary(axes={axes!r}, width={width!r}) is unknown; axes is 1 or 2, '
                 'and width belongs to axes=2.'
+            )
+        sizes = {'head_size': head_size, 'max_position': max_position, 'width': width}
+        check_sizes(**given(**sizes))
+        check_positive(base=base, partial=partial)
+        if partial > 1:
+            raise ValueError(
+                f'partial={partial} is the share of the channels that is rotated; use '
+                'at most 1.'
             )
         self.head_size = head_size
         self.base = base

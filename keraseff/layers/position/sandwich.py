@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keraseff.layers.base import check_positive
+from keraseff.layers.base import check_sizes
 from keraseff.layers.position.alibi import DistanceBias
 from keraseff.layers.position.alibi import for_each_head
 from keraseff.ops import plain_frequencies
@@ -31,7 +33,9 @@ class Sandwich(DistanceBias):
         self, head_size=None, heads=None, dim=128, base=10000, scale=None, **kwargs
     ):
         super().__init__(head_size, heads, **kwargs)
-        if dim < 2 or dim % 2:
+        check_sizes(dim=dim)
+        check_positive(base=base)
+        if dim % 2:
             raise ValueError(f'Sandwich needs an even dim, got {dim}.')
         self.dim = dim
         self.base = base

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keraseff.layers.base import check_sizes
 from keraseff.layers.position.rerope import TwoRangeRotary
 
 
@@ -24,10 +25,7 @@ class SelfExtend(TwoRangeRotary):
 
     def __init__(self, window=256, group=8, **kwargs):
         super().__init__(window=window, **kwargs)
-        if group != int(group) or group < 1:
-            raise ValueError(
-                f'group={group!r} must be a whole number of steps, at least 1.'
-            )
+        check_sizes(group=group)
         self.group = group
 
     def far(self, ids):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keraseff.layers.base import Layer
+from keraseff.layers.base import check_sizes
 from keraseff.layers.position.learned import MERGES
 from keraseff.ops import sinusoidal_embeddings
 
@@ -32,6 +33,7 @@ class SinusoidalPositionEmbedding(Layer):
             raise ValueError(
                 f'merge_mode={merge_mode!r} is unknown; there are: {known}.'
             )
+        check_sizes(output_dim=output_dim)
         if output_dim % 2:
             raise ValueError(
                 'SinusoidalPositionEmbedding needs an even output_dim, got '

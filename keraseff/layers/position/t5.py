@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keraseff.layers.base import check_sizes
+from keraseff.layers.base import given
 from keraseff.layers.position.position import Position
 from keraseff.layers.position.position import distances
 
@@ -45,6 +47,7 @@ def t5_buckets(buckets=32, max_distance=128, bidirectional=True):
 
 class _Bucketed(Position):
     needs_scores = True
+    learned = True
 
     def _look_up(self, table, buckets, x, position_ids, keys):
         table = ops.convert_to_tensor(table)
@@ -85,6 +88,7 @@ class T5Relative(_Bucketed):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes(buckets=buckets, max_distance=max_distance, **given(heads=heads))
         self.head_size = head_size
         self.heads = heads
         self.buckets = buckets
@@ -132,6 +136,9 @@ class RelativePositionEmbeddingT5(_Bucketed):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes(
+            input_dim=input_dim, output_dim=output_dim, max_distance=max_distance
+        )
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.max_distance = max_distance

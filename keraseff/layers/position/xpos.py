@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keraseff.layers.base import check_positive
 from keraseff.layers.position.rotary import Rotary
 
 
@@ -50,6 +51,7 @@ class XPOS(Rotary):
         )
         if self.axes != 1:
             raise ValueError('XPOS fades along a line; axes=2 has no order in it.')
+        check_positive(scale_base=scale_base, gamma=gamma)
         self.scale_base = scale_base
         self.gamma = gamma
 

@@ -7,6 +7,7 @@ from harness import gradients
 from harness import to_numpy
 from keras import ops
 
+from keraseff.layers import MultiHeadAttention
 from keraseff.layers.position.kerple import Kerple
 
 X = np.zeros((1, 6, 2), 'float32')
@@ -93,3 +94,11 @@ def test_the_weights_at_first():
             assert 0.97 * end < value.max() <= end
     with pytest.raises(ValueError, match="kind='linear'"):
         Kerple(kind='linear')
+
+
+def test_weights_that_were_not_made_are_told():
+    layer = MultiHeadAttention(2, 4, position='kerple')
+    x = np.ones((1, 3, 8), 'float32')
+    layer(x, p=Kerple(None, 2)(x))
+    with pytest.raises(ValueError, match='give p in each call'):
+        layer(x)
