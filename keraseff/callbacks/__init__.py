@@ -1,0 +1,29 @@
+"""Callbacks: they look on while `fit` trains, keep the best, survive being killed."""
+
+from keraseff.callbacks.checkpoint import STATE
+from keraseff.callbacks.checkpoint import Checkpoint
+from keraseff.callbacks.curves import EventFiles
+from keraseff.callbacks.curves import LearningCurves
+from keraseff.callbacks.evaluator import BEST
+from keraseff.callbacks.evaluator import Evaluator
+from keraseff.callbacks.evaluator import averaged_weights
+from keraseff.callbacks.non_finite import NonFinite
+from keraseff.callbacks.non_finite import StopOnNaN
+from keraseff.callbacks.run_directory import RunDirectory
+from keraseff.callbacks.run_directory import read_metrics
+from keraseff.callbacks.throughput import Throughput
+
+__all__ = [
+    'BEST',
+    'STATE',
+    'Checkpoint',
+    'Evaluator',
+    'EventFiles',
+    'LearningCurves',
+    'NonFinite',
+    'RunDirectory',
+    'StopOnNaN',
+    'Throughput',
+    'averaged_weights',
+    'read_metrics',
+]

@@ -1,0 +1,63 @@
+"""Optimizers: bert4keras' `extend_with_…`, its own, and schedules for any of Keras'."""
+
+from keraseff.optimizers.accumulation import GradientAccumulation
+from keraseff.optimizers.accumulation import extend_with_gradient_accumulation
+from keraseff.optimizers.adafactor import AdaFactor
+from keraseff.optimizers.adam import LAMB
+from keraseff.optimizers.adam import Adam
+from keraseff.optimizers.averaging import ExponentialMovingAverage
+from keraseff.optimizers.averaging import extend_with_exponential_moving_average
+from keraseff.optimizers.clipping import GradientClipping
+from keraseff.optimizers.clipping import extend_with_gradient_clipping
+from keraseff.optimizers.extend import LayerAdaptation
+from keraseff.optimizers.extend import LazyOptimization
+from keraseff.optimizers.extend import Lookahead
+from keraseff.optimizers.extend import ParameterWiseLR
+from keraseff.optimizers.extend import PiecewiseLinearLR
+from keraseff.optimizers.extend import WeightDecay
+from keraseff.optimizers.extend import extend_with_layer_adaptation
+from keraseff.optimizers.extend import extend_with_lazy_optimization
+from keraseff.optimizers.extend import extend_with_lookahead
+from keraseff.optimizers.extend import extend_with_parameter_wise_lr
+from keraseff.optimizers.extend import extend_with_piecewise_linear_lr
+from keraseff.optimizers.extend import extend_with_weight_decay
+from keraseff.optimizers.extension import Extension
+from keraseff.optimizers.extension import extend
+from keraseff.optimizers.lion import Lion
+from keraseff.optimizers.schedules import PiecewiseLinear
+from keraseff.optimizers.schedules import piecewise_linear
+from keraseff.optimizers.schedules import warmup_cosine
+from keraseff.optimizers.schedules import warmup_linear
+from keraseff.optimizers.tiger import Tiger
+
+__all__ = [
+    'LAMB',
+    'AdaFactor',
+    'Adam',
+    'ExponentialMovingAverage',
+    'Extension',
+    'GradientAccumulation',
+    'GradientClipping',
+    'LayerAdaptation',
+    'LazyOptimization',
+    'Lion',
+    'Lookahead',
+    'ParameterWiseLR',
+    'PiecewiseLinear',
+    'PiecewiseLinearLR',
+    'Tiger',
+    'WeightDecay',
+    'extend',
+    'extend_with_exponential_moving_average',
+    'extend_with_gradient_accumulation',
+    'extend_with_gradient_clipping',
+    'extend_with_layer_adaptation',
+    'extend_with_lazy_optimization',
+    'extend_with_lookahead',
+    'extend_with_parameter_wise_lr',
+    'extend_with_piecewise_linear_lr',
+    'extend_with_weight_decay',
+    'piecewise_linear',
+    'warmup_cosine',
+    'warmup_linear',
+]
