@@ -32,7 +32,8 @@ setup(
     extras_require={
         'jax': ['jax'],
         'torch': ['torch'],
-        'bench': ['matplotlib'],  # the plots of benchmarks/
+        'plot': ['matplotlib'],  # learning curves, and the pictures of benchmarks/
+        'tensorboard': ['tensorboardX'],  # writes event files without TensorFlow
         'test': [
             'pytest',
             'jax',
@@ -40,6 +41,8 @@ setup(
             'transformers>=4.40',
             'seqeval',
             'entmax==1.3',
+            'matplotlib',
+            'tensorboardX',
         ],
     },
 )

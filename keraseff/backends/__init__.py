@@ -171,6 +171,11 @@ def without_gradients():
     return _backend().without_gradients()
 
 
+def name():
+    """The backend's, for records; what differs between them is a function here."""
+    return keras.config.backend()
+
+
 def devices():
     """The kinds of the devices that the backend computes on, such as `NVIDIA H100`."""
     return _backend().devices()
@@ -253,6 +258,7 @@ __all__ = [
     'fit_input',
     'fused_attention',
     'fuses_attention',
+    'name',
     'random_state',
     'recomputed',
     'repeatable',

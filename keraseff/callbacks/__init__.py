@@ -7,10 +7,13 @@ from keraseff.callbacks.curves import LearningCurves
 from keraseff.callbacks.evaluator import BEST
 from keraseff.callbacks.evaluator import Evaluator
 from keraseff.callbacks.evaluator import averaged_weights
+from keraseff.callbacks.gradient_norms import GradientNormMonitor
 from keraseff.callbacks.non_finite import NonFinite
 from keraseff.callbacks.non_finite import StopOnNaN
 from keraseff.callbacks.run_directory import RunDirectory
 from keraseff.callbacks.run_directory import read_metrics
+from keraseff.callbacks.smoothness import SmoothnessMonitor
+from keraseff.callbacks.smoothness import fit_smoothness
 from keraseff.callbacks.throughput import Throughput
 
 __all__ = [
@@ -19,11 +22,14 @@ __all__ = [
     'Checkpoint',
     'Evaluator',
     'EventFiles',
+    'GradientNormMonitor',
     'LearningCurves',
     'NonFinite',
     'RunDirectory',
+    'SmoothnessMonitor',
     'StopOnNaN',
     'Throughput',
     'averaged_weights',
+    'fit_smoothness',
     'read_metrics',
 ]

@@ -16,6 +16,9 @@ CONTRACTS = {
     'FeedForward': lambda **kw: layers.FeedForward(9, 'gelu', **kw),
     'GatedFeedForward': lambda **kw: layers.FeedForward(9, ['gelu', 'linear'], **kw),
     'GlobalPointer': lambda **kw: layers.GlobalPointer(3, 4, **kw),
+    'GRUCellV2': lambda **kw: keras.layers.RNN(
+        layers.GRUCellV2(6, **kw), return_sequences=True, **kw
+    ),
     'LayerNormalization': lambda **kw: layers.LayerNormalization(**kw),
     'RMSNormalization': lambda **kw: layers.LayerNormalization(
         zero_mean=False, offset=False, **kw

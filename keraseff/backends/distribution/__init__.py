@@ -46,8 +46,16 @@ def move(model, distribution):
         setattr(model, name, None)
 
 
+def whole_batches():
+    """A scope in which each of several processes computes a batch as a whole.
+
+    Only so can it look at the outputs, of which JAX else gives it its own.
+    """
+    return _backend().whole_batches()
+
+
 def processes():
-    """(which part of a batch this process brings, of how many parts)."""
+    """(index of this process, their number)."""
     return _backend().processes()
 
 

@@ -19,7 +19,9 @@ def connect(addresses, count, index):
 def make(how, devices, shards, split):
     """See `keraseff.backends.distribution.make`."""
     if how == 'data':
-        return keras.distribution.DataParallel(devices=devices)
+        return keras.distribution.DataParallel(
+            devices=devices, auto_shard_dataset=False
+        )
     mesh = keras.distribution.DeviceMesh(
         (len(devices) // shards, shards), (_BATCH, _MODEL), devices
     )
@@ -30,7 +32,9 @@ class _Split(keras.distribution.ModelParallel):
     """Splits a variable along the axis that a function of its path and shape says."""
 
     def __init__(self, layout_map, split):
-        super().__init__(layout_map=layout_map, batch_dim_name=_BATCH)
+        super().__init__(
+            layout_map=layout_map, batch_dim_name=_BATCH, auto_shard_dataset=False
+        )
         self.split = split
 
     def get_variable_layout(self, variable):
@@ -57,21 +61,36 @@ def scope(distribution):
 def use(distribution):
     """See `keraseff.backends.distribution.use`."""
     keras.distribution.set_distribution(distribution)
-    # Keras splits every batch alike and fails at the last, if that is shorter.
+    # Keras splits every batch alike, which fails at the last one if it is shorter, and
+    # wants other rows from each process, where TensorFlow takes the same.
     distribution_lib.distribute_data_input = _KERAS if distribution is None else _batch
 
 
 _KERAS = distribution_lib.distribute_data_input
+_whole = False
 
 
 def _batch(array, layout, batch_dim_name):
     """A batch on its devices; whole on each where its rows do not come out even."""
     sharding = getattr(layout, 'backend_layout', layout)
-    parts = sharding.mesh.shape[batch_dim_name]
-    if sharding.is_fully_addressable and len(array) % parts:
-        whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-        return jax.device_put(array, whole)
-    return _KERAS(array, sharding, batch_dim_name)
+    if _whole or len(array) % sharding.mesh.shape[batch_dim_name]:
+        whole = jax.sharding.PartitionSpec()
+        sharding = jax.sharding.NamedSharding(sharding.mesh, whole)
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+
+@contextmanager
+def whole_batches():
+    """See `keraseff.backends.distribution.whole_batches`."""
+    global _whole
+    before, _whole = _whole, jax.process_count() > 1
+    try:
+        yield
+    finally:
+        _whole = before
 
 
 def move(model, variables, distribution):
@@ -94,10 +113,7 @@ def spread(variable, array):
 
 def processes():
     """See `keraseff.backends.distribution.processes`."""
-    now = keras.distribution.distribution()
-    if now is None:
-        return 0, 1
-    return now.data_shard_id, min(now.num_processes, now.num_model_replicas)
+    return jax.process_index(), jax.process_count()
 
 
 def bytes_per_device(variables):

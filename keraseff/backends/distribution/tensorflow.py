@@ -2,6 +2,8 @@
 
 import json
 import os
+from contextlib import nullcontext
+from functools import cache
 
 import keras
 import tensorflow as tf
@@ -26,9 +28,33 @@ def make(how, devices, shards, split):
             "how='model' splits matrices through keras.distribution, which only JAX "
             "has: set KERAS_BACKEND=jax, or take how='data'."
         )
+    return _strategy(*devices)
+
+
+@cache
+def _strategy(*devices):
+    """One for the whole process, for those of the same devices get in each other's way.
+
+    Their collective operations are numbered from the same number.
+    """
     if 'TF_CONFIG' in os.environ:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _Workers()
     return tf.distribute.MirroredStrategy(devices)
+
+
+class _Workers(tf.distribute.MultiWorkerMirroredStrategy):
+    """The strategy, with what Keras asks of it and only the one of one machine has."""
+
+    def reduce(self, reduce_op, value, axis=None):
+        """Of a nest, a batch of which Keras wants the shapes, what is here."""
+        local = tf.nest.map_structure(
+            lambda part: self.experimental_local_results(part)[0], value
+        )
+        if isinstance(value, tuple | list | dict):
+            return local
+        # Keras asks for the mean of metrics, which are scalars, along axis 0.
+        axis = None if local.shape.rank == 0 else axis
+        return super().reduce(reduce_op, value, axis)
 
 
 def scope(distribution):
@@ -53,15 +79,22 @@ def move(model, variables, distribution):
     optimizer = getattr(model, 'optimizer', None)
     while optimizer is not None:
         optimizer._distribution_strategy = distribution
+        known = enumerate(getattr(optimizer, '_trainable_variables', ()))
+        optimizer._trainable_variables_indices = {
+            optimizer._var_key(variable): i for i, variable in known
+        }
         optimizer = getattr(optimizer, 'inner_optimizer', None)
 
 
-def processes():
-    """See `keraseff.backends.distribution.processes`.
+whole_batches = nullcontext
 
-    Every process reads whole batches, of which the strategy leaves it its part.
-    """
-    return 0, 1
+
+def processes():
+    """See `keraseff.backends.distribution.processes`."""
+    if 'TF_CONFIG' not in os.environ:
+        return 0, 1
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    return cluster.task_id, cluster.cluster_spec().num_tasks('worker')
 
 
 def bytes_per_device(variables):
@@ -77,5 +110,8 @@ def bytes_per_device(variables):
 
 def device_names():
     """See `keraseff.backends.distribution.device_names`."""
-    gpus = tf.config.list_logical_devices('GPU')
-    return [d.name for d in gpus or tf.config.list_logical_devices('CPU')]
+    # Several processes must meet before logical devices are listed.
+    several = 'TF_CONFIG' in os.environ
+    config = tf.config
+    listed = config.list_physical_devices if several else config.list_logical_devices
+    return [device.name for device in listed('GPU') or listed('CPU')]

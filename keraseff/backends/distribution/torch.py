@@ -1,5 +1,7 @@
 """Distribution under PyTorch: none of Keras'."""
 
+from contextlib import nullcontext
+
 _ADVICE = (
     'Keras spreads no model over several devices under PyTorch.  Set KERAS_BACKEND=jax '
     "('data' and 'model') or KERAS_BACKEND=tensorflow ('data'); files of weights are "
@@ -20,6 +22,13 @@ def make(how, devices, shards, split):
 def device_names():
     """See `keraseff.backends.distribution.devices`."""
     raise ValueError(_ADVICE)
+
+
+def use(distribution):
+    """See `keraseff.backends.distribution.use`."""
+
+
+whole_batches = nullcontext
 
 
 def processes():
