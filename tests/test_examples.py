@@ -32,6 +32,8 @@ FEW = {'long_text_lm': '--positions RoPE', 'long_range': '--mixer lru'}
 FEW |= {
     'compare_attention': '--attentions softmax',
     'convert_to_linear': '--attentions linear',
+    'classify_adversarial': '--tricks plain',
+    'compress_theseus': '--ways predecessor,truncated',
 }
 TINY = '--units', '8', '--batch-size', '8'
 

@@ -148,7 +148,7 @@ def plot(summaries, title, path):
         import matplotlib
     except ImportError as error:
         raise ImportError(
-            'The plot needs matplotlib: pip install -e ".[bench]", or --no-plot.'
+            'The plot needs matplotlib: pip install -e ".[plot]", or --no-plot.'
         ) from error
     matplotlib.use('Agg')
     from matplotlib import pyplot

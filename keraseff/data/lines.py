@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 from typing import Any
 
@@ -42,14 +43,36 @@ def brief(value: Any) -> str:
         return f'a {type(value).__name__} that is too big to show'
 
 
+def archive_names(path: str | os.PathLike) -> list[str]:
+    """The files in a .zip, or none if it is no such archive."""
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        return [
+            name
+            for name in archive.namelist()
+            if not name.endswith('/') and not name.startswith('__MACOSX/')
+        ]
+
+
+def _member(path: Path) -> IO[bytes] | None:
+    """What `archive.zip/folder/file` names, or None."""
+    for parent in path.parents:
+        if parent.is_file():
+            name = path.relative_to(parent).as_posix()
+            if name in archive_names(parent):
+                with zipfile.ZipFile(parent) as archive:
+                    return io.BytesIO(archive.read(name))
+    return None
+
+
 def _open_bytes(path: str | os.PathLike) -> IO[bytes]:
+    inside = None if os.path.exists(path) else _member(Path(path))
+    if inside is not None:
+        return inside
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = [
-                name
-                for name in archive.namelist()
-                if not name.endswith('/') and not name.startswith('__MACOSX/')
-            ]
+            names = archive_names(path)
             if len(names) != 1:
                 raise ValueError(
                     f'{path}: expected one file inside, found {names}; '
@@ -73,8 +96,9 @@ def read_lines(
 ) -> Iterator[tuple[int, str]]:
     """Number (from 1) and content of each line, without line end or byte-order mark.
 
-    Reads plain files, .gz and .zip with one file inside. Only a line feed ends a line:
-    U+2028, U+0085 and the like, which occur inside real texts, do not.
+    Reads plain files, .gz, .zip with one file inside, and `archive.zip/file`. Only a
+    line feed ends a line: U+2028, U+0085 and the like, which occur inside real texts,
+    do not.
     Raises BadRow, naming FILE:LINE, for bytes that are not in `encoding` and where an
     archive is damaged; ValueError for an archive of several files.
     """

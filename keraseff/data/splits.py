@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,16 +82,24 @@ def load_split(
 
 
 def _find(folder: Path, role: str) -> Path | None:
-    def parts(file: Path) -> list[str]:
-        return re.findall('[a-z]+', file.name.lower())
+    names = [file.name for file in folder.iterdir() if file.is_file()]
+    found = named_for(names, role)
+    return folder / found if found else None
+
+
+def named_for(names: Iterable[str], role: str) -> str | None:
+    """The file that is named like 'train', 'dev' or 'test' data, or None."""
+
+    def parts(name: str) -> list[str]:
+        return re.findall('[a-z]+', Path(name).name.lower())
 
     # the first part that names a role decides: test_val.txt is a test file
     candidates = []
-    for file in folder.iterdir():
-        roles = [r for part in parts(file) for r in _ROLES if part in _ROLES[r]]
-        if file.is_file() and roles[:1] == [role] and file.name[0] != '.':
-            candidates.append(file)
-    candidates.sort(key=lambda file: ('all' not in parts(file), len(file.name), file))
+    for name in names:
+        roles = [r for part in parts(name) for r in _ROLES if part in _ROLES[r]]
+        if roles[:1] == [role] and Path(name).name[0] != '.':
+            candidates.append(name)
+    candidates.sort(key=lambda name: ('all' not in parts(name), len(name), name))
     return candidates[0] if candidates else None
 
 

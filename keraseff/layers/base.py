@@ -48,9 +48,11 @@ class Layer(keras.layers.Layer):
         return config
 
     def build_from_config(self, config):
-        """Build as before, sublayers that were quantised in their own precision."""
+        """Build as before: sublayers frozen, or quantised, if they were."""
         super().build_from_config(config)
         for part in self._flatten_layers():
+            if not self.trainable:
+                part.trainable = False  # Keras tells them only when it is set
             # Keras' Dense writes a file by the policy that is its own.
             part._dtype_policy = _own(part)
 
