@@ -15,9 +15,12 @@ from keraseff.layers import MECHANISMS
 from keraseff.layers import MIXERS
 from keraseff.layers import POSITIONS
 from keraseff.layers import MultiHeadAttention
+from keraseff.layers.base import accepted
+from keraseff.models.mixer_options import mixer_options
 
 DOCS = Path(__file__).parent.parent / 'docs'
 TABLE = re.compile(r'(<!-- table -->\n).*?(\n<!-- end -->)', re.S)
+OPTIONS_TABLE = re.compile(r'(<!-- options -->\n).*?(\n<!-- end -->)', re.S)
 # Rows with equal answers share a column.
 COLUMNS = (
     ('rotary', 'rotary_2d', 'xpos'),
@@ -137,6 +140,15 @@ def table():
     return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in rows)
 
 
+def options_table():
+    rows = [('`attention=`', 'options'), ('---', '---')]
+    taken = {name: accepted(MECHANISMS[name]) for name in sorted(MECHANISMS)}
+    taken |= {name: mixer_options(name) for name in sorted(MIXERS)}
+    for name, keys in taken.items():
+        rows.append((f'`{name}`', ' '.join(f'`{key}`' for key in keys)))
+    return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in rows)
+
+
 def test_columns_hold_every_position():
     held = {*ROTARY, *(name for group in COLUMNS for name in group)}
     assert held == set(POSITIONS)
@@ -147,6 +159,7 @@ def test_the_documents_say_what_the_code_does(file):
     path = DOCS / file
     text = path.read_text(encoding='utf-8')
     expected = TABLE.sub(lambda m: m[1] + table() + m[2], text)
+    expected = OPTIONS_TABLE.sub(lambda m: m[1] + options_table() + m[2], expected)
     if os.environ.get('KERASEFF_WRITE_DOCS'):
         path.write_text(expected, encoding='utf-8')
     assert text == expected, f'{path} is out of date; see the docstring of this test'

@@ -6,6 +6,7 @@ import numpy as np
 
 TARGET = 1.15  # the greatest slope of what is linear
 UPPER = 3  # lengths that a slope is taken over
+AHEAD = 1024  # the length from which on what is linear should be ahead of softmax
 
 
 def slope(pairs):
@@ -98,40 +99,57 @@ def _row(summary, name):
     label = (
         name if summary.causal(name) or 'not causal' in name else f'{name}, not causal'
     )
-    ahead = summary.ahead_from(name) if name in summary.others else ''
     last = max(size, default=None)
     memory = '' if last is None else f'{size[last] / 1e6:.4g}'
     if last not in (None, summary.lengths[-1]):
         memory += f' (at {last})'
-    slopes = [slope(x.items()) for x in (seconds, size)]
+    curves = (x if len(x) >= UPPER else {} for x in (seconds, size))
+    slopes = [slope(x.items()) for x in curves]
     time, space = ('' if x is None else f'{x:.2f}' for x in slopes)
     return [
         label,
         *cells,
         time,
-        'never' if ahead is None else str(ahead),
+        _ahead(summary, name),
         memory,
         space,
     ]
 
 
+def _ahead(summary, name):
+    """From where it is ahead, in a cell; nothing where too little was run to tell."""
+    ratios = summary.ratios(name) if name in summary.others else {}
+    ahead = summary.ahead_from(name) if ratios else None
+    if ahead is None:
+        return 'never' if max(ratios, default=0) >= AHEAD else ''
+    return str(ahead)
+
+
 def misses(summary, linear, fast):
     """Sentences on what falls short of the targets.
 
+    Nothing is said of what the lengths that were run do not show: a slope wants
+    `UPPER` of them, being ahead one of `AHEAD` or more.
+
     Args:
         linear: names whose slopes are to be at most `TARGET`, and that are to be ahead
-            of softmax from n = 1024 on.
+            of softmax from n = `AHEAD` on.
         fast: {name: least ratio at n = 8192}.
     """
     for name in (x for x in summary.others if x in linear):
         for what in ('seconds', 'bytes'):
-            found = slope(summary.curve(name, what).items())
+            curve = summary.curve(name, what)
+            found = slope(curve.items()) if len(curve) >= UPPER else None
             if found and found > TARGET:
                 word = {'seconds': 'time', 'bytes': 'memory'}[what]
                 yield f'{name}: slope of {word} {found:.2f}, more than {TARGET}'
         ahead = summary.ahead_from(name)
-        if ahead is None or ahead > max(1024, summary.lengths[0]):
-            yield f'{name}: ahead of softmax from {ahead or "no length"}, not from 1024'
+        due = [n for n in summary.ratios(name) if n >= AHEAD]
+        if due and (ahead is None or ahead > min(due)):
+            yield (
+                f'{name}: ahead of softmax from {ahead or "no length"}, not from '
+                f'{min(due)}'
+            )
     for name, least in fast.items():
         found = summary.ratios(name).get(8192) if name in summary.others else None
         if found and found < least:

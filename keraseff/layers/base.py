@@ -21,8 +21,21 @@ class Layer(keras.layers.Layer):
         keras.saving.register_keras_serializable(package='keraseff')(cls)
 
     def __init__(self, **kwargs):
+        self._check_keywords(kwargs)
         super().__init__(**kwargs)
         self.supports_masking = True
+
+    def _check_keywords(self, kwargs):
+        line = type(self).__mro__
+        if line[line.index(Layer) + 1] is not keras.layers.Layer:
+            return  # another layer's class takes some of them
+        known = [*self._argument_names(), *_KERAS]
+        for key in kwargs:
+            if key not in (*known, 'input_dim', 'input_shape'):
+                raise TypeError(
+                    f'{type(self).__name__} has no argument {key!r}; it has: '
+                    f'{", ".join(known)}.{nearest(key, known)}'
+                )
 
     @classmethod
     def _argument_names(cls):
@@ -71,6 +84,8 @@ class Layer(keras.layers.Layer):
         return cls(**{name: _deserialize(value) for name, value in config.items()})
 
 
+# What every Keras layer takes.
+_KERAS = ('activity_regularizer', 'autocast', 'dtype', 'name', 'trainable')
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 

@@ -8,6 +8,7 @@ from keraseff.layers.base import Layer
 from keraseff.layers.base import check_positive
 from keraseff.layers.base import check_sizes
 from keraseff.layers.base import given
+from keraseff.layers.shapes import check_padding
 from keraseff.layers.shapes import check_sequence
 from keraseff.layers.shapes import is_empty
 from keraseff.ops import hippo
@@ -54,6 +55,7 @@ class HiPPOMemory(Layer):
     def call(self, x, mask=None):
         """The memory after every step."""
         check_sequence(self, x.shape)
+        check_padding(mask, x.shape, f'{self.name}: a mask')
         x = ops.cast(x, 'float32')
         if is_empty(x):
             return ops.zeros((*ops.shape(x), self.size))

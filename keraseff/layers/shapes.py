@@ -80,6 +80,48 @@ def check_mask(what, shape, *wanted):
         )
 
 
+def check_padding(padding, shape, what='Mask(padding=…)'):
+    """Raise ValueError for a padding mask that is not that of a sequence.
+
+    Args:
+        padding: true where a step is real, or None.
+        shape: of the sequence, (b, n, …); one row of padding may stand for all texts.
+        what: the mask's name, for the error.
+    """
+    if padding is None:
+        return
+    b, n = shape[:2]
+    found = tuple(padding.shape)
+    if not _fits(found, (b, n)) and not _fits(found, (1, n)):
+        raise ValueError(
+            f'{what} of shape {found} came, {_shown((b, n))} was expected: true for '
+            'each step that is not padding.'
+        )
+
+
+def check_mixed(layer, shape, wanted):
+    """Raise ValueError where a mechanism's call returned another shape than it must.
+
+    Args:
+        layer: the mechanism.
+        shape: of what it returned.
+        wanted: (b, m, h, d_v).
+    """
+    if not _fits(tuple(shape), wanted):
+        raise ValueError(
+            f'{type(layer).__name__} returned mixed values of shape {tuple(shape)}; '
+            f'(b, m, h, d_v), here {_shown(wanted)}, was expected.'
+        )
+
+
+def check_built(layer):
+    """Raise ValueError for a layer that has no weights yet, which steps need."""
+    if not layer.built:
+        raise ValueError(
+            f'{layer.name} has no weights yet; call the layer once, or build it, first.'
+        )
+
+
 def _fits(shape, wanted):
     """Whether sizes that are known on both sides agree."""
     return len(shape) == len(wanted) and all(
@@ -121,6 +163,7 @@ def check_step(layer, x, t, state):
         t: its number.
         state: what came as the state.
     """
+    check_built(layer)
     check_sequence(layer, x.shape, steps=1)
     if not isinstance(state, dict) or ROOM not in state:
         shown = sorted(state) if isinstance(state, dict) else type(state).__name__

@@ -11,6 +11,8 @@ from keraseff.initializers import fresh
 from keraseff.layers.base import check_sizes
 from keraseff.layers.base import given
 from keraseff.layers.mixer import Mixer
+from keraseff.layers.shapes import check_built
+from keraseff.layers.shapes import check_padding
 from keraseff.layers.shapes import check_sequence
 from keraseff.layers.shapes import check_step
 from keraseff.layers.shapes import is_empty
@@ -89,6 +91,7 @@ class StateSpace(Mixer):
     def call(self, x, mask=None):
         """All steps at once."""
         check_sequence(self, x.shape, channels=self.skip.shape[0])
+        check_padding(mask, x.shape, f'{self.name}: a mask')
         x = ops.cast(x, 'float32')
         if mask is not None:
             x = x * ops.cast(mask, 'float32')[..., None]
@@ -113,6 +116,7 @@ class StateSpace(Mixer):
                 f'{self.name} was made with causal=False and reads the sequence from '
                 'both ends; only a causal one goes step by step.'
             )
+        check_built(self)
         shape = (batch, *self._state_shape())
         parts = {name: ops.zeros(shape, 'float32') for name in ('real', 'imag')}
         return with_room(parts, batch, length)

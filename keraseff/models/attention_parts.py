@@ -92,6 +92,11 @@ class AttentionParts:
         if isinstance(position, Position):
             self._check_instance(position)
             self.position = functools.partial(_copied, position)
+        elif not isinstance(position, str | None):
+            raise ValueError(
+                f'position={position!r} is neither a name, a Position nor None; give '
+                'one of them for all blocks.'
+            )
         elif position in ADDED:
             self._check_adds(position)
             self.added = 'sinusoidal' if position == 'sinusoidal' else 'learned'

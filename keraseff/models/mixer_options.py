@@ -21,6 +21,11 @@ _DECIDED = {
 _CALLED = {'head_size': 'key_size', 'mechanism': 'normalization'}
 
 
+def mixer_options(name):
+    """The options that a model's user may give to a mixer, by their names."""
+    return [key for key in accepted(MIXERS[name]) if key not in _DECIDED]
+
+
 def check_mixer_options(name, options):
     """Refuse options that a mixer does not take, or that the model decides.
 
@@ -32,7 +37,7 @@ def check_mixer_options(name, options):
         ValueError: the model decides it.
         TypeError: the mixer has no such option; the message names those it has.
     """
-    taken = [key for key in accepted(MIXERS[name]) if key not in _DECIDED]
+    taken = mixer_options(name)
     allowed = ', '.join(taken) or 'none'
     for key in options:
         if key in _DECIDED:

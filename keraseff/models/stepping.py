@@ -32,8 +32,17 @@ class Stepping:
                 f'{type(transformer).__name__} cannot go step by step; built language '
                 'models of one sequence can.'
             )
+        if not transformer.causal:
+            raise ValueError(
+                f'{type(transformer).__name__} is not causal with '
+                f'application={transformer.application!r}: steps see later ones, so '
+                "it cannot go step by step; build it with application='lm'."
+            )
         layers = [transformer.apply(name=name) for name in transformer.attended]
-        return [layer.start(batch, length) for layer in layers]
+        state = [layer.start(batch, length) for layer in layers]
+        if transformer.attention_parts.added == 'learned':
+            transformer.apply(name='Embedding-Position').check_length(length)
+        return state
 
     def inputs(self, inputs):
         """The model's inputs of this step, its position among them where it has one."""

@@ -201,6 +201,13 @@ _YARN = (
     'mscale',
     'mscale_all_dim',
 )
+_EXAMPLES = {
+    'factor': 4,
+    'high_freq_factor': 4,
+    'low_freq_factor': 1,
+    'max_position': 2048,
+    _TRAINED: 2048,
+}
 # Each rule with the options it needs, and those it takes.
 ROTARY_SCALINGS = {
     'default': (default, (), ()),
@@ -263,17 +270,18 @@ def complete_scaling(scaling=None, max_position=None):
         needed = (_TRAINED,)
     missing = [name for name in needed if options.get(name) is None]
     if missing:
+        example = {name: _EXAMPLES.get(name, '…') for name in missing}
         raise ValueError(
             f'rope_type={kind!r} needs {", ".join(needed)}; missing: '
-            f'{", ".join(missing)}.  Give it in the scaling dict, or in '
-            'position_options of a model or layer (max_position as an argument of its '
-            'own).'
+            f'{", ".join(missing)}.  Give it in position_options of a model or layer, '
+            f'such as {example}, or in the scaling dict; max_position, an argument of '
+            f'its own, stands in for {_TRAINED}.'
         )
     factor = options.get('factor', 1)
-    if not isinstance(factor, int | float) or factor <= 0:
+    if not isinstance(factor, int | float) or not 1 <= factor < math.inf:
         raise ValueError(
-            f'factor={factor!r} says how many times as long the texts are, a positive '
-            'number.'
+            f'factor={factor!r} says how many times as long as in training the texts '
+            'are, a number of 1 or more.'
         )
     return options
 

@@ -1,5 +1,7 @@
 """Options that make no sense are refused when a layer is made, not when called."""
 
+import keras
+import numpy as np
 import pytest
 
 from keraseff import layers
@@ -144,13 +146,17 @@ def test_the_least_that_makes_sense_is_taken():
         ({'mechanism': layers.LRU(4)}, r"attention='lru'"),
         ({'mechanism': 'Performer'}, "Did you mean 'performer'"),
         ({'mechanism': 'linformer'}, r"mechanism_options=\{'length': 512\}"),
-        ({'mechanism': 'synthesizer'}, 'give length'),
+        ({'mechanism': 'synthesizer'}, r"mechanism_options=\{'length': 512\}"),
         ({'position': 'learned'}, 'keraseff.layers.PositionEmbedding on the sequence'),
         ({'position': 'hierarchical'}, 'PositionEmbedding .*position='),
         ({'position': 'sinusoidal'}, 'SinusoidalPositionEmbedding on'),
         ({'position': layers.PositionEmbedding(4, 8)}, 'PositionEmbedding on'),
         ({'position': 'rotery'}, "Did you mean 'rotary'"),
         ({'position': 7}, 'neither a name, a Position nor None'),
+        ({'position': ['yarn']}, 'neither a name, a Position nor None'),
+        ({'position': 'yarn'}, r"'factor': 4, 'original_max_position_emb.*: 2048"),
+        ({'mechanism': 'linear', 'position': 't5'}, "Use position='rotary'"),
+        ({'mechanism': 'local', 'window': 8}, r"mechanism_options=\{'reach': 7\}"),
     ],
 )
 def test_what_belongs_elsewhere_says_where(options, match):
@@ -163,3 +169,40 @@ def test_senseless_flat_options_of_a_rule_are_refused():
         get_position('rotary_2d', 8, options={'width': 0})
     with pytest.raises(ValueError, match='base=-1'):
         get_position('ntk', 8, options={'factor': 2, 'base': -1, 'max_position': 8})
+
+
+@pytest.mark.parametrize('rule', ['pi', 'ntk', 'yarn', 'dynamic'])
+def test_a_factor_below_1_is_refused(rule):
+    with pytest.raises(ValueError, match='factor=0.5 .* of 1 or more'):
+        get_position(rule, 8, options={'factor': 0.5, 'max_position': 8})
+
+
+@pytest.mark.parametrize(
+    ('kind', 'options', 'near'),
+    [
+        ('MultiHeadAttention', {'heads': 2, 'head_size': 4, 'posit': 7}, 'position'),
+        ('S4', {'stat_size': 4}, 'state_size'),
+        ('LRU', {'trainabel': False}, 'trainable'),
+        ('Rotary', {'interleafed': True}, 'interleaved'),
+    ],
+)
+def test_an_unknown_argument_shows_the_nearest(kind, options, near):
+    match = f'{kind} has no argument .*Did you mean {near!r}'
+    with pytest.raises(TypeError, match=match):
+        getattr(layers, kind)(**options)
+
+
+def test_arguments_of_a_second_parent_pass():
+    class Both(layers.Layer, keras.layers.Dense):
+        pass
+
+    assert Both(units=3, use_bias=False).units == 3
+
+
+def test_places_in_a_plane_must_be_known():
+    layer = MultiHeadAttention(2, 4, position='rotary_2d')
+    with pytest.raises(ValueError, match=r"position_options=\{'width': 14\}"):
+        layer.build((None, None, 8))
+    ids = np.array([[[0, 0], [2, 1]]])
+    p = layers.Rotary(head_size=4, axes=2)(np.zeros((1, 2, 4)), position_ids=ids)
+    assert layer(np.zeros((1, 2, 8)), p=p).shape == (1, 2, 8)

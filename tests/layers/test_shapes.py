@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from harness import MECHANISM_OPTIONS
 from harness import to_numpy
+from keras import ops
 
 from keraseff.layers import MECHANISMS
 from keraseff.layers import MIXERS
 from keraseff.layers import HiPPOMemory
 from keraseff.layers import Mask
+from keraseff.layers import Mechanism
 from keraseff.layers import MultiHeadAttention
 
 ALL = [*MECHANISMS, *MIXERS]
@@ -187,3 +189,78 @@ def test_unknown_lengths_pass(rng):
     model = keras.Model([x, dense], make('softmax')(x, dense=dense))
     found = model.predict([zeros(2, 3, 6), np.ones((2, 3, 3), bool)], verbose=0)
     assert found.shape == (2, 3, 6)
+
+
+KINDS = [(name, causal) for name in ALL for causal in {False, name in CAUSAL}]
+
+
+@pytest.mark.parametrize(('name', 'causal'), sorted(KINDS))
+def test_a_padding_mask_must_fit(name, causal, rng):
+    layer = make(name, causal=causal)
+    x = rng.normal(size=(2, 9, 6)).astype('float32')
+    mask = np.arange(9)[None] < [[9], [6]]
+    layer(x, mask=mask)
+    for shape in ((2, 5), (2, 12), (3, 9), (2, 1), (9,), (2, 9, 1), (1, 5)):
+        shown = ', '.join(map(str, shape))
+        match = rf'ask.* of shape \({shown},?\) came, \(2, 9\) was expected'
+        with pytest.raises(ValueError, match=match):
+            layer(x, mask=np.ones(shape, bool))
+    whole = to_numpy(layer(x, mask=np.repeat(mask[1:], 2, axis=0)))
+    np.testing.assert_allclose(to_numpy(layer(x, mask=mask[1:])), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['softmax', 'linear', 'efficient', 'performer'])
+def test_the_padding_of_another_sequence_must_fit(name):
+    layer = make(name, causal=False)
+    x, y = np.ones((2, 4, 6), 'float32'), np.ones((2, 7, 6), 'float32')
+    layer(x, y, y, v_mask=np.ones((2, 7), bool))
+    with pytest.raises(ValueError, match=r'\(2, 4\) came, \(2, 7\) was expected'):
+        layer(x, y, y, v_mask=np.ones((2, 4), bool))
+
+
+def test_a_memory_wants_a_mask_that_fits():
+    with pytest.raises(ValueError, match=r'mask of shape \(2, 5\) came, \(2, 9\)'):
+        HiPPOMemory(4)(zeros(2, 9, 6), mask=np.ones((2, 5), bool))
+
+
+def test_a_mask_of_unknown_length_passes():
+    x, mask = keras.Input((None, 6)), keras.Input((None,), dtype='bool')
+    for name in ('linear', 'fnet', 's4'):
+        model = keras.Model([x, mask], make(name)(x, mask=mask))
+        found = model.predict([zeros(2, 3, 6), np.ones((2, 3), bool)], verbose=0)
+        assert found.shape == (2, 3, 6)
+
+
+class Short(Mechanism):
+    """Forgets the last step."""
+
+    def call(self, q, k, v, where):
+        return v[:, :-1]
+
+
+class Summed(Short):
+    """Forgets the axis of the heads."""
+
+    def call(self, q, k, v, where):
+        return ops.sum(v, axis=2)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'shape'), [(Short, r'\(2, 4, 2, 4\)'), (Summed, r'\(2, 5, 4\)')]
+)
+def test_what_a_mechanism_returns_must_fit(kind, shape):
+    layer = MultiHeadAttention(2, 4, mechanism=kind())
+    match = f'{kind.__name__} returned .*{shape}.*here .2, 5, 2, 4., was expected'
+    with pytest.raises(ValueError, match=match):
+        layer(zeros(2, 5, 6))
+
+
+@pytest.mark.parametrize('name', CAUSAL)
+def test_steps_want_a_layer_that_is_built(name):
+    layer = make(name)
+    for call in (
+        lambda: layer.start(2, 3),
+        lambda: layer.step(zeros(2, 1, 6), 0, {'room': zeros(2, 3, 0)}),
+    ):
+        with pytest.raises(ValueError, match='call the layer once, or build it, first'):
+            call()

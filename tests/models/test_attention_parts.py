@@ -215,3 +215,26 @@ def test_unknown_options_of_parts_raise_with_a_hint():
         build('roformer', position='rotary', position_options={'bases': 3})
     with pytest.raises(ValueError, match='come too late'):
         build('bert', attention=Softmax(), attention_options={'dropout': 0.1})
+
+
+@pytest.mark.parametrize('position', ['rotary', 'dynamic', 'rerope', 'learned'])
+def test_texts_without_a_token(position):
+    options = {'dynamic': {'factor': 2}, 'rerope': {'window': 3}}.get(position)
+    model = build('bert', position=position, position_options=options)
+    for shape in ((2, 0), (0, 3)):
+        ids = np.zeros(shape, 'int32')
+        assert called(model, [ids, ids]).shape == (*shape, 12)
+
+
+@pytest.mark.parametrize(
+    ('model', 'options', 'match'),
+    [
+        ('bert', {'position': 'rotary_2d'}, r"^Rotary.*\{'width': 14\}"),
+        ('bert', {'position': ['yarn']}, r"\['yarn'\] is neither a name"),
+        ('t5', {'attention': 'linear'}, "position='rotary'"),
+        ('nezha', {'attention': 'linear'}, "position='rotary'"),
+    ],
+)
+def test_advice_names_the_options(model, options, match):
+    with pytest.raises(ValueError, match=match):
+        build(model, **options)

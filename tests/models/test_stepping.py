@@ -145,3 +145,26 @@ def test_states_of_another_model_and_steps_beyond_the_room_are_refused():
     for foreign in (state[:1], [], [None, None]):
         with pytest.raises(ValueError, match='of another model'):
             linear.step(ids, 0, foreign)
+
+
+@pytest.mark.parametrize(
+    ('family', 'options', 'most'),
+    [('gpt2', {}, 8), ('bert', {'hierarchical_position': True}, 64)],
+)
+def test_no_more_steps_than_positions(family, options, most):
+    transformer = build_transformer_model(
+        SMALL, model=family, application='lm', return_keras_model=False, **options
+    )
+    assert len(transformer.start(1, most)) == 2
+    match = f'{most + 1} steps is longer than the {most} positions'
+    with pytest.raises(ValueError, match=match):
+        transformer.start(1, most + 1)
+
+
+@pytest.mark.parametrize('application', ['encoder', 'unilm'])
+def test_what_sees_later_steps_cannot_start(application):
+    transformer = build_transformer_model(
+        SMALL, model='bert', application=application, return_keras_model=False
+    )
+    with pytest.raises(ValueError, match=f"'{application}'.*application='lm'"):
+        transformer.start(1, 4)

@@ -11,6 +11,9 @@ from keraseff.layers.base import Layer
 from keraseff.layers.position import get_position
 from keraseff.layers.shapes import ROOM
 from keraseff.layers.shapes import check_attended
+from keraseff.layers.shapes import check_built
+from keraseff.layers.shapes import check_mixed
+from keraseff.layers.shapes import check_padding
 from keraseff.layers.shapes import with_room
 
 
@@ -102,7 +105,7 @@ class Attention(Layer):
         if self.position is not None and self.position.needs_scores:
             raise ValueError(
                 f'{type(self.position).__name__} works on the score matrix, but {name} '
-                'never forms one.  Use Rotary instead.'
+                "never forms one.  Use position='rotary' instead."
             )
         if self.return_attention_scores:
             raise ValueError(
@@ -110,10 +113,14 @@ class Attention(Layer):
                 'asks for.  Use a mechanism that does, such as softmax.'
             )
         if self.window is not None:
+            own = {'reach': self.window - 1}
+            if self.sinks:
+                own['sinks'] = self.sinks
             raise ValueError(
                 f'{name} never forms the score matrix that window={self.window} hides '
                 "parts of.  Use softmax, or mechanism='local', which computes nothing "
-                'outside of its window.'
+                f'outside of its own window, with mechanism_options={own} (of a model: '
+                'attention_options) and without window.'
             )
 
     def _check_inputs(self, q, k, v, dense, residual):
@@ -208,6 +215,14 @@ class Attention(Layer):
         Returns:
             The mixed values (b, m, h, d_v), and the scores before masks or None.
         """
+        if where is not None:
+            check_padding(where.padding, v.shape)
+        mixed, scores = self._mix(q, k, v, x, p, where, residual)
+        wanted = (*x.shape[:2], *v.shape[2:])
+        check_mixed(self._mechanism, mixed.shape, wanted)
+        return mixed, scores
+
+    def _mix(self, q, k, v, x, p, where, residual):
         mechanism = self._mechanism
         q = self._scaled(q, where, 0, v)
         if mechanism.forms_scores:
@@ -287,6 +302,7 @@ class Attention(Layer):
     # One step at a time
 
     def _start(self, batch, length, heads, kv_heads, value_size):
+        check_built(self)
         mechanism, dtype = self._mechanism, self.compute_dtype
         if not self.causal:
             raise ValueError(

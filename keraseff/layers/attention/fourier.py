@@ -3,6 +3,7 @@
 from keras import ops
 
 from keraseff.layers.mixer import Mixer
+from keraseff.layers.shapes import check_padding
 from keraseff.layers.shapes import check_sequence
 from keraseff.layers.shapes import is_empty
 
@@ -24,6 +25,7 @@ class FourierMixing(Mixer):
     def call(self, x, mask=None):
         """The real part of the transform, computed in float32 whatever the policy."""
         check_sequence(self, x.shape)
+        check_padding(mask, x.shape, f'{self.name}: a mask')
         if is_empty(x):
             return x
         real = ops.cast(x, 'float32')

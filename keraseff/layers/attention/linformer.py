@@ -35,7 +35,7 @@ class Linformer(Mechanism):
             raise ValueError(
                 'Linformer has weights for each place; give length, that of the '
                 "longest text (mechanism_options={'length': 512}, where a name stands "
-                'for it).'
+                'for it; attention_options of a model).'
             )
         check_sizes(length=length, k=k)
         self.length = length

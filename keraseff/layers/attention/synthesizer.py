@@ -209,7 +209,8 @@ class Synthesizer(Softmax):
         if self.length is None:
             raise ValueError(
                 'Synthesizer has weights for each place; give length, that of the '
-                "longest text (a model's max_position)."
+                "longest text (mechanism_options={'length': 512}, where a name stands "
+                'for it; attention_options of a model).'
             )
         check_sizes(length=self.length, rank=self.rank, **given(hidden=self.hidden))
         if self.factors is not None and len(self.factors) != 2:

@@ -101,6 +101,10 @@ class PositionEmbedding(Layer):
         near = ops.take(table, ops.minimum(ids, self.input_dim - 1), axis=0)
         return ops.where(ids[..., None] < self.input_dim, near, far)
 
+    def check_length(self, length):
+        """Raise ValueError for more steps than there are positions."""
+        self._checked(length, self.input_dim ** (2 if self.hierarchical else 1))
+
     def _checked(self, length, limit):
         if length is not None and length > limit:
             raise ValueError(

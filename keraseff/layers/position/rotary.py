@@ -94,6 +94,12 @@ class Rotary(Position):
         """Whether a distance is one number, so that `turn` can stand for it."""
         return self.axes == 1
 
+    def build(self, x_shape, position_ids_shape=None, keys_shape=None):
+        """No weights; raises ValueError where steps have no place in the plane."""
+        places = position_ids_shape is not None and len(position_ids_shape) == 3
+        if self.axes == 2 and self.width is None and not places:
+            raise ValueError(_NO_PLACE)
+
     def call(self, x, position_ids=None, keys=None):
         """The angles' sines and cosines for each step of `x`, and of `keys`."""
         ids, length = self._places(x, position_ids, keys)
@@ -115,18 +121,14 @@ class Rotary(Position):
             rest = tuple(behind.shape[2:])
             behind = ops.broadcast_to(behind, (ops.shape(ids)[0], count, *rest))
             ids = ops.concatenate([ids, behind], axis=1)
-        return ids, ops.max(present) + 1
+        return ids, ops.max(present, initial=0) + 1  # also of no steps at all
 
     def _spread(self, ids):
         """Steps along a line as places in the plane, (…, m) -> (…, m, 2)."""
         if self.axes == 1 or len(ids.shape) == 3:
             return ids
         if self.width is None:
-            raise ValueError(
-                'Rotary(axes=2) does not know where the steps stand in the plane; call '
-                'it with position_ids (1 or b, m, 2), without keys, or give width, the '
-                'number of steps in a row.'
-            )
+            raise ValueError(_NO_PLACE)
         row = ops.floor(ids / self.width)
         return ops.stack([ids - row * self.width, row], axis=-1)
 
@@ -239,6 +241,11 @@ def _rotary_2d(**options):
     return Rotary(axes=2, **options)
 
 
+_NO_PLACE = (
+    'Rotary(axes=2) does not know where the steps stand in the plane; call it with '
+    'position_ids (1 or b, m, 2), without keys, or give width, the number of steps in '
+    "a row (position_options={'width': 14}, where a name stands for it)."
+)
 _OWN = tuple(x for x in Rotary._argument_names() if x != 'scaling')
 _SHARED = ('rope_theta', 'partial_rotary_factor')
 _RULES = ('pi', 'ntk', 'ntk_fixed', 'ntk_mixed', 'ntk_by_parts', 'yarn', 'dynamic')
