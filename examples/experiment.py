@@ -21,6 +21,8 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's news of GPUs
 import keras
 
 from keraseff.data import atomic_write
+from keraseff.training.distribution import distribution
+from keraseff.training.distribution import processes
 
 TEXTS = 'a text, or a directory of them, of which each tenth is held out'
 SYNTHETIC = 'data: synthetic (templates, and names of the jieba dictionary)'
@@ -67,6 +69,9 @@ class Parser(argparse.ArgumentParser):
         option('--batch-size', type=at_least(1), help='rows of a step')
         option('--limit', type=at_least(1), help='use only the first so many texts')
         option('--seed', type=int, default=0, help='of all that is random')
+        ways = 'none', 'data', 'model'
+        about = 'over devices and machines: batches, or matrices too (none)'
+        option('--distribute', choices=ways, default='none', help=about)
         option('--output', help='directory to keep, and continue from')
 
     def add_argument(self, *names, **keywords):
@@ -113,12 +118,15 @@ def run(main, settings):
     The folder is that of `--output`, or one that is taken away at the end.
     """
     args = settings()
-    keras.utils.set_random_seed(args.seed)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             folder = Path(args.output or scratch)
-            make_folder(folder)
-            main(args, folder)
+            with distribution(args.distribute):
+                keras.utils.set_random_seed(args.seed)
+                index, count = processes()
+                folder = folder / f'process-{index}' if count > 1 else folder
+                make_folder(folder)
+                main(args, folder)
         except (ValueError, OSError) as error:
             # Set this to see where.
             if os.environ.get('KERASEFF_TRACEBACK'):

@@ -16,6 +16,8 @@ from keraseff.ops import set_gelu
 from keraseff.ops import sinusoidal_embeddings
 from keraseff.ops import swish
 from keraseff.ops.keras2 import K
+from keraseff.optimizers import piecewise_linear
+from keraseff.training.layers import search_layer
 
 __all__ = [
     'K',
@@ -28,6 +30,8 @@ __all__ = [
     'keras',
     'leaky_relu',
     'multilabel_categorical_crossentropy',
+    'piecewise_linear',
+    'search_layer',
     'sequence_masking',
     'set_gelu',
     'sinusoidal_embeddings',

@@ -6,12 +6,19 @@ from harness import assert_close
 from harness import to_numpy
 
 PATHS = {
-    'models': ['build_transformer_model'],
+    'models': ['build_transformer_model', 'data_parallel'],
     'layers': [
         'ConditionalRandomField', 'EfficientGlobalPointer', 'GlobalPointer',
         'LayerNormalization', 'Loss',
     ],
     'tokenizers': ['SpTokenizer', 'Tokenizer', 'load_vocab', 'save_vocab'],
+    'optimizers': [
+        'Adam', 'AdaFactor', 'Lion', 'extend_with_weight_decay',
+        'extend_with_layer_adaptation', 'extend_with_piecewise_linear_lr',
+        'extend_with_gradient_accumulation', 'extend_with_lookahead',
+        'extend_with_lazy_optimization', 'extend_with_parameter_wise_lr',
+        'extend_with_exponential_moving_average',
+    ],
     'snippets': [
         'DataGenerator', 'ViterbiDecoder', 'open', 'sequence_padding', 'to_array',
         'parallel_apply', 'parallel_apply_generator', 'text_segmentate',
@@ -19,7 +26,8 @@ PATHS = {
     ],
     'backend': [
         'K', 'batch_gather', 'keras', 'multilabel_categorical_crossentropy',
-        'set_gelu', 'sparse_multilabel_categorical_crossentropy',
+        'piecewise_linear', 'search_layer', 'set_gelu',
+        'sparse_multilabel_categorical_crossentropy',
     ],
 }  # fmt: skip
 

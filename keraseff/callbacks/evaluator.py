@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import keras
 
+from keraseff import backends
 from keraseff.callbacks.checkpoint import Checkpoint
 from keraseff.callbacks.state import numbers
 from keraseff.callbacks.state import whole_file
@@ -77,7 +78,7 @@ class Evaluator(Checkpoint):
     def on_epoch_end(self, epoch, logs=None):
         """Score, keep the weights if they are the best, and save the state."""
         logs = {} if logs is None else logs
-        with averaged_weights(self.model):
+        with averaged_weights(self.model), backends.distribution.whole_batches():
             scores = self.score()
             if not isinstance(scores, dict):
                 scores = {'score': scores}

@@ -18,6 +18,7 @@ from keraseff.models.gpt import GPT
 from keraseff.models.gpt2 import GPT2
 from keraseff.models.gpt2_ml import GPT2_ML
 from keraseff.models.heads import HEADS
+from keraseff.models.layouts import data_parallel
 from keraseff.models.llama import LLaMA
 from keraseff.models.llama import Mistral
 from keraseff.models.nezha import NEZHA
@@ -177,4 +178,5 @@ __all__ = [
     'Transformer',
     'build_bilstm',
     'build_transformer_model',
+    'data_parallel',
 ]

@@ -4,6 +4,9 @@ from keraseff.training.adversarial import adversarial_training
 from keraseff.training.adversarial import projected_gradient_training
 from keraseff.training.adversarial import virtual_adversarial_training
 from keraseff.training.distillation import distill
+from keraseff.training.distribution import distribute
+from keraseff.training.distribution import distribution
+from keraseff.training.distribution import stop_distributing
 from keraseff.training.gradient_penalty import gradient_penalty
 from keraseff.training.gradient_penalty import jacobian_penalty
 from keraseff.training.lora import add_lora
@@ -38,6 +41,8 @@ __all__ = [
     'bert_of_theseus',
     'constant_replacement',
     'distill',
+    'distribute',
+    'distribution',
     'extract_successor',
     'gradient_penalty',
     'jacobian_penalty',
@@ -56,6 +61,7 @@ __all__ = [
     'save_adapters',
     'train_plainly',
     'tricks_of',
+    'stop_distributing',
     'truncate',
     'virtual_adversarial_training',
 ]
