@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from keraseff.data.labelled import Row
 from keraseff.data.labelled import files_of
 from keraseff.data.labelled import label_names
 from keraseff.data.labelled import load_labelled
+from keraseff.data.splits import cut_by_text
 from keraseff.data.splits import named_for
 
 
@@ -54,7 +53,7 @@ def load_labelled_split(
     labels = sorted({name for _, name in parts['train']}, key=_order)
     for role in ('dev', 'test'):
         if not parts.get(role):
-            parts['train'], parts[role] = _cut(parts['train'], seed, fraction)
+            parts['train'], parts[role] = cut_by_text(parts['train'], seed, fraction)
             source.append(f'{role}: cut off')
             seed += 1
     known = {text for role in ('dev', 'test') for text, _ in parts[role]}
@@ -105,18 +104,3 @@ def _read(
 
 def _order(name: str) -> tuple[int, str]:
     return int(name) if name.isdecimal() else -1, name
-
-
-def _cut(rows: list[Row], seed: int, fraction: float) -> tuple[list[Row], list[Row]]:
-    if not 0 < fraction < 1:
-        raise ValueError(f'fraction={fraction} must lie between 0 and 1')
-    texts = sorted({text for text, _ in rows})
-    if len(texts) < 2:
-        raise ValueError(f'{len(texts)} different texts can not be split in two')
-    count = min(max(1, round(fraction * len(texts))), len(texts) - 1)
-    chosen = np.random.default_rng(seed).permutation(len(texts))[:count]
-    held = {texts[i] for i in chosen}
-    return (
-        [row for row in rows if row[0] not in held],
-        [row for row in rows if row[0] in held],
-    )

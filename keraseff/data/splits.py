@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from keraseff.data.corpora import Example
 from keraseff.data.corpora import detect_format
 from keraseff.data.corpora import load_entities
 from keraseff.data.lines import BadRow
+
+R = TypeVar('R', bound=tuple[Any, ...])
 
 
 class Split(NamedTuple):
@@ -77,7 +81,7 @@ def load_split(
             return Split(train, dev, files['train'], files[role], found)
     if not train:
         raise ValueError(f'{files["train"]} holds no rows')
-    train, dev = _cut(train, seed, fraction)
+    train, dev = cut_by_text(train, seed, fraction)
     return Split(train, dev, files['train'], None, found)
 
 
@@ -116,9 +120,11 @@ def _load_labelled(path: Path | None, format: str | None) -> list[Example]:
     return rows if any(entities for _, entities in rows) else []
 
 
-def _cut(
-    rows: list[Example], seed: int, fraction: float
-) -> tuple[list[Example], list[Example]]:
+def cut_by_text(rows: list[R], seed: int, fraction: float) -> tuple[list[R], list[R]]:
+    """Rows whose first field is a text, in two, and no text in both.
+
+    Raises ValueError where there is but one text, or fraction is not between 0 and 1.
+    """
     if not 0 < fraction < 1:
         raise ValueError(f'fraction={fraction} must lie between 0 and 1')
     texts = sorted({text for text, _ in rows})

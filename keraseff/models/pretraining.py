@@ -37,6 +37,8 @@ def at_places(family):
     """
 
     class AtPlaces(family):
+        """The family with `Input-Places`."""
+
         def get_inputs(self):
             places = self.apply(
                 shape=(None,), dtype='int32', layer=Input, name='Input-Places'
