@@ -67,6 +67,8 @@ def settings(words=None):
         setattr(args, name, [int(x) for x in getattr(args, name).split(',')])
     if len(args.lengths) != len(args.steps) or args.lengths != sorted(args.lengths):
         parser.error('--lengths must rise, and --steps give a number for each')
+    if args.distribute != 'none':
+        parser.error('each training has a process of its own; leave --distribute out')
     return args
 
 

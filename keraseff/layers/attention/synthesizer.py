@@ -114,7 +114,7 @@ class _Vanilla(_Part):
     """Queries times keys, as ever."""
 
     def build(self, v_shape, x_shape):
-        pass
+        """No weights."""
 
     def score(self, x, q, k, m, n, start):
         return ops.einsum('bmhd,bnhd->bhmn', q, k)
