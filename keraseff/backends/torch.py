@@ -30,10 +30,23 @@ def fused_attention(q, k, v, seen, causal):
         lowest = torch.finfo(q.dtype).min / 2
         seen = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, lowest)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if _is_slow(q, k):
+        scores = q @ k.transpose(-1, -2)
+        if causal:
+            scores = scores + torch.full_like(scores[0, 0], -torch.inf).triu(1)
+        elif seen is not None:
+            scores = scores + seen
+        return (scores.softmax(-1) @ v).transpose(1, 2)
     mixed = torch.nn.functional.scaled_dot_product_attention(
         q, k, v, attn_mask=seen, is_causal=causal, scale=1.0
     )
     return mixed.transpose(1, 2)
+
+
+def _is_slow(q, k):
+    """Whether the kernel would take 1.4 to 3 times as long as what it fuses."""
+    on_cpu = q.device.type == 'cpu' and q.dtype == torch.bfloat16
+    return on_cpu and q.shape[-2] * k.shape[-2] <= 512 * 512
 
 
 def differentiate(function, values, again):

@@ -151,6 +151,9 @@ def test_softmax_is_what_torch_calls_scaled_dot_product_attention(causal, rng):
         assert_close(one, other.numpy(), atol=1e-4)
     mixed = Softmax().call(q / 2.0, k, v, where)
     assert_close(mixed, out.detach().transpose(1, 2).numpy())
+    rounded = [ops.cast(t, 'bfloat16') for t in (q / 2.0, k, v)]
+    again = ops.cast(Softmax().call(*rounded, where), 'float32')
+    assert_close(again, to_numpy(mixed), atol=0.03)
 
 
 @pytest.mark.every_backend
