@@ -22,6 +22,38 @@ def add_matmul(x, a, b):
     return x + keras.ops.matmul(a, b)
 
 
+def assign_in_place(variable, method, value):
+    """Change the very memory of a Keras variable, if this backend can.
+
+    Args:
+        variable: a `keras.Variable`.
+        method: 'copy_', 'add_' or 'sub_'.
+        value: a tensor of its shape.
+
+    -> whether it was done.
+    """
+    if keras.config.backend() != 'torch' or keras.src.backend.in_stateless_scope():
+        return False
+    from keraseff.backends import torch
+
+    torch.assign_in_place(variable, method, value)
+    return True
+
+
+def between(a, b, share):
+    """a + share (b - a), in one pass where the backend has one.
+
+    Args:
+        a, b: tensors of one shape and dtype.
+        share: a scalar, a number or a tensor.
+    """
+    if keras.config.backend() == 'torch':
+        from keraseff.backends import torch
+
+        return torch.between(a, b, share)
+    return a + keras.ops.cast(share, a.dtype) * (b - a)
+
+
 def compiles_scan():
     """Whether XLA can differentiate `keras.ops.scan` on this backend.
 
@@ -82,6 +114,47 @@ def fused_attention(q, k, v, seen=None, causal=False):
     from keraseff.backends import torch
 
     return torch.fused_attention(q, k, v, seen, causal)
+
+
+def fused_normalization(x, gamma, beta, epsilon):
+    """Layer normalisation over the last axis in one kernel, if `fuses_attention()`.
+
+    Args:
+        x: (…, e), float32.
+        gamma, beta: (e,), or None.
+
+    -> (…, e).
+    """
+    from keraseff.backends import torch
+
+    return torch.fused_normalization(x, gamma, beta, epsilon)
+
+
+def fused_adam(variable, gradient, slots, rate, betas, epsilon, step):
+    """Update a variable as Adam does, in one kernel, if `fuses_attention()`.
+
+    Args:
+        slots: the variables of the two moments; they are updated too.
+        rate: a number, or a tensor of one.
+        betas: two numbers.
+        epsilon: added after the correction.
+        step: the number of this one, from 1 on; with infinity nothing is corrected.
+    """
+    from keraseff.backends import torch
+
+    torch.fused_adam(variable, gradient, slots, rate, betas, epsilon, step)
+
+
+def drops_out():
+    """Whether this backend has `dropout`, faster than that of Keras."""
+    return keras.config.backend() == 'torch'
+
+
+def dropout(x, rate):
+    """Zeros in a share of x, the rest divided by 1 - rate, if `drops_out()`."""
+    from keraseff.backends import torch
+
+    return torch.dropout(x, rate)
 
 
 def adds_rows():
@@ -247,6 +320,8 @@ __all__ = [
     'add_matmul',
     'add_rows',
     'adds_rows',
+    'assign_in_place',
+    'between',
     'call_in_training',
     'compiled',
     'compiles_scan',
@@ -256,7 +331,11 @@ __all__ = [
     'empty',
     'fill',
     'fit_input',
+    'dropout',
+    'drops_out',
+    'fused_adam',
     'fused_attention',
+    'fused_normalization',
     'fuses_attention',
     'name',
     'random_state',

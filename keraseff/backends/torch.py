@@ -49,6 +49,46 @@ def _is_slow(q, k):
     return on_cpu and q.shape[-2] * k.shape[-2] <= 512 * 512
 
 
+def fused_normalization(x, gamma, beta, epsilon):
+    """See `keraseff.backends.fused_normalization`."""
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+
+
+def dropout(x, rate):
+    """See `keraseff.backends.dropout`.
+
+    On a CPU drawing a number for each element takes most of the time: here four of 16
+    bits are drawn at once, so that the rate is rounded to a multiple of 2 ** -16.
+    """
+    if x.device.type != 'cpu':
+        return torch.nn.functional.dropout(x, rate)
+    count = x.numel()
+    drawn = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    drawn = drawn.view(torch.int16)[:count].view(x.shape)
+    return x * ((drawn >= round(rate * 2**16) - 2**15) * (1 / (1 - rate))).to(x.dtype)
+
+
+def fused_adam(variable, gradient, slots, rate, betas, epsilon, step):
+    """See `keraseff.backends.fused_adam`."""
+    value = variable.value
+    with torch.no_grad():
+        torch._fused_adam_(
+            [value],
+            [gradient],
+            [slots[0].value],
+            [slots[1].value],
+            [],
+            [torch.tensor(float(step), device=value.device)],
+            lr=float(rate),
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=0.0,
+            eps=epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
 def differentiate(function, values, again):
     """See `keraseff.backends.differentiate`."""
     if not again:
@@ -138,6 +178,17 @@ def devices():
 def compiled(function):
     """See `keraseff.backends.compiled`; PyTorch runs as it goes."""
     return function
+
+
+def assign_in_place(variable, method, value):
+    """See `keraseff.backends.assign_in_place`."""
+    with torch.no_grad():
+        getattr(variable.value, method)(keras.ops.convert_to_tensor(value))
+
+
+def between(a, b, share):
+    """See `keraseff.backends.between`."""
+    return torch.lerp(a, b, torch.as_tensor(share, dtype=a.dtype, device=a.device))
 
 
 def add_rows(x, rows, count):

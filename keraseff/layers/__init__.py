@@ -41,6 +41,7 @@ from keraseff.layers.base import Layer
 from keraseff.layers.base import Loss
 from keraseff.layers.crf import ConditionalRandomField
 from keraseff.layers.crf import MaximumEntropyMarkovModel
+from keraseff.layers.dropout import Dropout
 from keraseff.layers.embeddings import Embedding
 from keraseff.layers.embeddings import FactorizedEmbedding
 from keraseff.layers.feed_forward import FeedForward
@@ -84,6 +85,7 @@ __all__ = [
     'BinaryRandomChoice',
     'ConditionalRandomField',
     'Diag',
+    'Dropout',
     'EfficientAttention',
     'EfficientGlobalPointer',
     'Embedding',

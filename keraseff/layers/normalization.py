@@ -4,6 +4,7 @@ import keras
 from keras import ops
 from keras.layers import Dense
 
+from keraseff import backends
 from keraseff.initializers import fresh
 from keraseff.layers.base import Layer
 from keraseff.ops import get_activation
@@ -129,6 +130,8 @@ class LayerNormalization(ScaleOffset):
         """Normalise, scale and shift."""
         dtype = x.dtype
         x = ops.cast(x, 'float32')
+        if self.zero_mean and self.unit_variance and backends.fuses_attention():
+            return ops.cast(self._fused(x, cond), dtype)
         if self.zero_mean:
             x = x - ops.mean(x, axis=-1, keepdims=True)
         if self.unit_variance:
@@ -140,3 +143,13 @@ class LayerNormalization(ScaleOffset):
         if beta is not None:
             x = x + ops.cast(beta, 'float32')
         return ops.cast(x, dtype)
+
+    def _fused(self, x, cond):
+        if self.conditional:
+            x = backends.fused_normalization(x, None, None, self.epsilon)
+        factors = self._factors(cond, len(x.shape))
+        factors = [f if f is None else ops.cast(f, 'float32') for f in factors]
+        if not self.conditional:
+            return backends.fused_normalization(x, *factors, self.epsilon)
+        x = x if factors[0] is None else x * factors[0]
+        return x if factors[1] is None else x + factors[1]

@@ -3,8 +3,8 @@
 import dataclasses
 
 from keras.layers import Dense
-from keras.layers import Dropout
 
+from keraseff.layers.dropout import Dropout
 from keraseff.models.bert import BERT
 from keraseff.models.config import LanguageModelConfig
 from keraseff.models.heads import lm

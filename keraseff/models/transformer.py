@@ -3,7 +3,6 @@
 import dataclasses
 
 import keras
-from keras.layers import Dropout
 
 from keraseff.checkpoints import expand
 from keraseff.initializers import TruncatedNormal
@@ -12,6 +11,7 @@ from keraseff.initializers import unfilled
 from keraseff.layers import Add
 from keraseff.layers import FeedForward
 from keraseff.layers import LayerNormalization
+from keraseff.layers.dropout import Dropout
 from keraseff.models.application import APPLICATIONS
 from keraseff.models.application import UniLMMask
 from keraseff.models.attention_parts import AttentionParts

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keraseff import backends
 from keraseff.optimizers.extend import extend_with_layer_adaptation
 from keraseff.optimizers.extend import extend_with_weight_decay
 from keraseff.optimizers.extension import DenseGradients
@@ -46,6 +47,13 @@ class Adam(DenseGradients, keras.optimizers.Optimizer):
         """One step of one weight."""
         index = self._get_variable_index(variable)
         g = ops.cast(gradient, variable.dtype)
+        if backends.fuses_attention():
+            slots, betas = (self._m[index], self._v[index]), (self.beta_1, self.beta_2)
+            step = self.iterations + 1 if self.bias_correction else float('inf')
+            backends.fused_adam(
+                variable, g, slots, learning_rate, betas, self.epsilon, step
+            )
+            return
         m, whole_m = self._averaged(self._m[index], g, self.beta_1)
         v, whole_v = self._averaged(self._v[index], ops.square(g), self.beta_2)
         # scalars carry the correction: fewer passes over the weight

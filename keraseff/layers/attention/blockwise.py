@@ -1,9 +1,9 @@
 """What mechanisms that see a fixed pattern of keys share."""
 
 from keras import ops
-from keras.layers import Dropout
 
 from keraseff.layers.attention.mechanism import Mechanism
+from keraseff.layers.dropout import Dropout
 from keraseff.ops import blocks
 
 

@@ -2,10 +2,10 @@
 
 from keras import ops
 from keras.initializers import RandomNormal
-from keras.layers import Dropout
 
 from keraseff.layers.attention.mechanism import Mechanism
 from keraseff.layers.base import check_sizes
+from keraseff.layers.dropout import Dropout
 
 
 class Linformer(Mechanism):

@@ -1,10 +1,10 @@
 """Softmax attention."""
 
 from keras import ops
-from keras.layers import Dropout
 
 from keraseff import backends
 from keraseff.layers.attention.mechanism import ScoreMechanism
+from keraseff.layers.dropout import Dropout
 from keraseff.ops import masked_value
 
 

@@ -5,12 +5,12 @@ import functools
 import numpy as np
 from keras import backend
 from keras import ops
-from keras.layers import Dropout
 
 from keraseff import backends
 from keraseff.layers.attention.mechanism import Mechanism
 from keraseff.layers.attention.quantizer import VectorQuantizer
 from keraseff.layers.base import check_sizes
+from keraseff.layers.dropout import Dropout
 from keraseff.ops.blocks import in_blocks
 from keraseff.ops.blocks import out_of_blocks
 from keraseff.ops.blocks import with_neighbours

@@ -1,0 +1,1 @@
+"""What `fine_tuning.py` compares: each in a process of its own."""
