@@ -46,6 +46,7 @@ from keraseff.models import build_transformer_model
 from keraseff.models.bilstm import build_bilstm
 from keraseff.models.config import read_config
 from keraseff.models.entities import EntityExtractor
+from keraseff.optimizers import Adam
 from keraseff.text.display import colour_spans
 from keraseff.text.display import html_page
 from keraseff.tokenizers import Tokenizer
@@ -58,6 +59,10 @@ SMALL = {
     'intermediate_size': 512,
     'dropout_rate': 0.2,
 }
+# What goes well with the small model in weights/; given options come later, and win.
+SHIPPED = Path(__file__).resolve().parents[1] / 'weights' / 'roformer_small'
+OF_SHIPPED = ['--epochs', '8', '--learning-rate', '7e-4', '--batch-size', '16']
+OTHERS = {'--config', '--encoder', '--vectors', '--units'}  # ask for another model
 KEPT = 'encoder', 'head', 'rope', 'maxlen', 'units', 'config', 'vocab'
 HEADS = 'globalpointer', 'efficient', 'crf'
 
@@ -80,8 +85,8 @@ option(
 option(
     '--encoder',
     choices=['bilstm', 'transformer'],
-    default='bilstm',
-    help='what learns from nothing, where there is no --config',
+    help='what learns from nothing (bare, with --vectors or --units: bilstm; else with '
+    '--data weights/roformer_small is fine-tuned)',
 )
 option('--vectors', help='character vectors to begin with: a directory or a text file')
 option('--units', type=at_least(1), default=128, help='of the BiLSTM, each way')
@@ -109,7 +114,12 @@ option('--tune-thresholds', action='store_true', help="one per type, by dev's F1
 
 
 def settings(words=None):
+    words = sys.argv[1:] if words is None else [str(word) for word in words]
     args = parser.parse_args(words)
+    asked = {word.split('=')[0] for word in words} & OTHERS
+    if args.data and not asked and SHIPPED.is_dir():
+        args = parser.parse_args([*OF_SHIPPED, *words, '--config', str(SHIPPED)])
+    args.encoder = args.encoder or 'bilstm'
     if args.learning_rate is None:
         rates = {'transformer': 5e-4, 'bilstm': 5e-3 if args.bare else 2e-3}
         args.learning_rate = rates[args.encoder]
@@ -194,9 +204,7 @@ def build_model(args, types, tokenizer, vectors=(), pretrained=True):
 def compile_model(extractor, args, steps):
     rate = experiment.warm_cosine(args.learning_rate, steps, warm_up=10, last=0.01)
     momentum = max(0.9, 1 - 20 / max(1, steps))  # over about a twentieth of the run
-    optimizer = keras.optimizers.Adam(
-        rate, global_clipnorm=1.0, use_ema=True, ema_momentum=momentum
-    )
+    optimizer = Adam(rate, global_clipnorm=1.0, use_ema=True, ema_momentum=momentum)
     crf = extractor.crf
     loss = crf.sparse_loss if crf is not None else sparse_global_pointer_crossentropy
     extractor.model.compile(optimizer, loss, jit_compile=experiment.compiler(args))

@@ -42,6 +42,7 @@ from keraseff.models import build_transformer_model
 from keraseff.models.config import CONFIG_FILES
 from keraseff.models.config import read_config
 from keraseff.models.pretraining import at_places
+from keraseff.optimizers import Adam
 from keraseff.optimizers import PiecewiseLinear
 from keraseff.tokenizers import Tokenizer
 from keraseff.tokenizers.vocab import save_vocab
@@ -245,11 +246,10 @@ def compile_model(model, args, last):
     schedule = {args.warm_up: 1}
     if args.finish:
         schedule |= {last - args.finish: 1, last: 0}
-    optimizer = keras.optimizers.AdamW(
+    optimizer = Adam(
         PiecewiseLinear(schedule, args.learning_rate),
         weight_decay=0.01,
         beta_2=0.98,
-        epsilon=1e-6,
         global_clipnorm=1.0,
     )
     optimizer.exclude_from_weight_decay(var_names=['bias', 'beta', 'gamma'])
