@@ -21,12 +21,14 @@ from keraseff.data.topics import TOPICS
 from keraseff.data.topics import synthetic_topics
 from keraseff.models import build_transformer_model
 from keraseff.models.config import read_config
+from keraseff.optimizers import Adam
 from keraseff.tokenizers import Tokenizer
 from keraseff.tokenizers.vocab import save_vocab
 
 SHIPPED = Path(__file__).resolve().parents[1] / 'weights' / 'roformer_small'
 SPECIALS = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
-TEXTS = 'labelled texts: a directory or .zip with train, dev and test files, or a file'
+TEXTS = 'labelled texts (JSON: or pairs, a tab between): train, dev and test files in '
+TEXTS += 'a directory or .zip, or one file'
 ABOUT = 'data', 'label', 'config', 'checkpoint', 'maxlen', 'epochs', 'batch_size'
 ABOUT += 'learning_rate', 'layers', 'units', 'dropout', 'limit', 'watch', 'seed'
 ABOUT += 'dtype', 'test_size'
@@ -54,13 +56,14 @@ def parser(doc, **defaults):
     return made
 
 
-def settings(made, words=None):
-    """The arguments; with --data the shipped model is the default --config."""
+def settings(made, words=None, of_shipped=()):
+    """The arguments; with --data the shipped model, and its options, are default."""
     words = sys.argv[1:] if words is None else list(words)
+    made.epilog = f'--data alone: weights/{SHIPPED.name}, {" ".join(of_shipped)}'
     args = made.parse_args(words)
     shipped = args.data and not args.config and SHIPPED.is_dir()
     if shipped and not args.from_scratch:
-        args = made.parse_args([*words, '--config', str(SHIPPED)])
+        args = made.parse_args([*of_shipped, *words, '--config', str(SHIPPED)])
     try:
         args.seeds = [int(seed) for seed in args.seeds.split(',')]
     except ValueError:
@@ -126,7 +129,8 @@ def load_data(args, folder):
     tokenizer, config = make_tokenizer(args, parts[0], folder)
     encoded = []
     for part in parts:
-        rows = [tokenizer.encode(text, maxlen=args.maxlen) for text, _ in part]
+        texts = [text.split('\t', 1) for text, _ in part]
+        rows = [tokenizer.encode(*text, maxlen=args.maxlen) for text in texts]
         pairs = zip(rows, part, strict=True)
         encoded.append([(*r, split.labels.index(x), text) for r, (text, x) in pairs])
     return Data(*encoded, split.labels, config, zlib.crc32(repr(parts).encode()))
@@ -205,7 +209,7 @@ def takes_segments(model):
 
 def compile_model(model, args, steps):
     rate = experiment.warm_cosine(args.learning_rate, steps, warm_up=10)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, global_clipnorm=1.0)
+    optimizer = Adam(rate, weight_decay=0.01, global_clipnorm=1.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=experiment.compiler(args))
 
@@ -278,8 +282,7 @@ def score(model, args, data, shown=4):
 def show(row):
     """The texts of `score`, as a person reads them."""
     for text, label, found in row['texts']:
-        mark = '✓' if label == found else f'✗ {label}'
-        print(f'  {text} … {found} {mark}')
+        print(f'  {text} … {found} ' + ('✓' if label == found else f'✗ {label}'))
 
 
 def about(args, data, *names):

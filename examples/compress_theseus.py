@@ -18,6 +18,8 @@ from keraseff import training
 from keraseff.data import atomic_write
 from keraseff.training.truncation import layers_of
 
+OF_SHIPPED = '--learning-rate', '5e-4', '--epochs', '3', '--replacing', '3'
+
 # --- settings ---
 
 parser = classification.parser(
@@ -41,7 +43,7 @@ parser = classification.parser(
         'units': 64,
         'layers': 2,
     },
-    pretrained={'learning_rate': 1e-4},
+    pretrained={'learning_rate': 2e-5},
 )
 option, at_least = parser.add_argument, experiment.at_least
 option('--layers', type=at_least(2), help='of the predecessor, if from scratch')
@@ -58,7 +60,7 @@ option('--ways', help='rows of the table, with commas; all with --data')
 
 
 def settings(words=None):
-    args = classification.settings(parser, words)
+    args = classification.settings(parser, words, OF_SHIPPED)
     if not args.epochs:
         args.replacing = 0
     return args

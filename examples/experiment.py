@@ -14,12 +14,15 @@ import json
 import os
 import sys
 import tempfile
+from functools import cache
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's news of GPUs
 
 import keras
 
+from keraseff.callbacks import RunDirectory
 from keraseff.data import atomic_write
 from keraseff.training.distribution import distribution
 from keraseff.training.distribution import processes
@@ -117,6 +120,7 @@ def run(main, settings):
 
     The folder is that of `--output`, or one that is taken away at the end.
     """
+    global _record
     args = settings()
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -126,12 +130,33 @@ def run(main, settings):
                 index, count = processes()
                 folder = folder / f'process-{index}' if count > 1 else folder
                 make_folder(folder)
+                make = partial(make_record, args, folder)
+                _record = cache(make) if args.output else None
                 main(args, folder)
         except (ValueError, OSError) as error:
             # Set this to see where.
             if os.environ.get('KERASEFF_TRACEBACK'):
                 raise
             sys.exit(str(error))
+
+
+# --- what a run was, so that it can be repeated ---
+
+_record = None  # of a run with --output: a function that gives its RunDirectory
+
+
+def make_record(args, folder):
+    """That of `folder/record`; which settings may change is for the scripts to say."""
+    settings = vars(args)
+    return RunDirectory(folder / 'record', settings, args.seed, ignored=settings)
+
+
+def record(*trainings):
+    """Note that the run begins; callbacks, for the metrics of trainings by folder."""
+    if _record is None:
+        return []
+    run = _record()
+    return [run.training(path.relative_to(run.path.parent)) for path in trainings]
 
 
 def print_score(name, value):
@@ -178,7 +203,7 @@ def fit(model, batches, steps, args, evaluator, callbacks=()):
             steps_per_epoch=steps,
             initial_epoch=done,
             epochs=args.epochs,
-            callbacks=[*callbacks, evaluator],
+            callbacks=[*callbacks, evaluator, *record(evaluator.path)],
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 2,
         )
@@ -197,6 +222,7 @@ def begin(path, about):
     if path.exists() and json.loads(path.read_text('utf-8')) != about:
         raise ValueError(f'{path} is not {about}; use another --output')
     write_json(path, about)
+    record()
 
 
 def choose(flag, names, known):
@@ -225,6 +251,7 @@ class Rows(dict):
 
     def fill(self, names, make):
         """(name, row) one by one; `make(name)` makes those that are not there."""
+        record()
         for name in names:
             if name not in self:
                 self[name] = make(name)

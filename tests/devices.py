@@ -12,6 +12,7 @@ BACKEND = os.environ['KERAS_BACKEND']
 # TensorFlow has one number of devices a process.
 COUNT = 4 if BACKEND == 'jax' else 2
 ALONE = 'KERAS_DISTRIBUTION_JOB_ADDRESSES' not in os.environ
+ALONE = ALONE and __name__ == '__main__'
 if BACKEND == 'jax' and ALONE:
     os.environ['XLA_FLAGS'] = (
         f'--xla_force_host_platform_device_count={COUNT} '
@@ -35,6 +36,7 @@ from keraseff.models import build_transformer_model
 from keraseff.models.layouts import data_parallel
 from keraseff.models.layouts import split_axis
 from keraseff.optimizers import LAMB
+from keraseff.optimizers import extend_with_gradient_accumulation
 from keraseff.training import adversarial_training
 from keraseff.training.distribution import bytes_per_device
 from keraseff.training.distribution import distribute
@@ -107,14 +109,15 @@ def build_with(vector):
 
 
 def tricks():
-    """FGM, an optimizer of ours and an Evaluator that is interrupted."""
+    """FGM, an optimizer of ours that accumulates, an Evaluator that is interrupted."""
 
     # Each half of a batch is alike, for under TensorFlow each device has an own FGM.
     x, y = X[[0, 1, 0, 1, 2, 3, 2, 3]], Y[[0, 1, 0, 1, 2, 3, 2, 3]]
 
     def epochs(folder, *stops):
         for stop in stops:
-            model = build(LAMB(0.05))
+            optimizer = extend_with_gradient_accumulation(LAMB)
+            model = build(optimizer(0.05, grad_accum_steps=2))
             adversarial_training(model, 'Embedding-Token', epsilon=0.3)
             evaluator = Evaluator(lambda m=model: -m.evaluate(x, y, verbose=0), folder)
             start = evaluator.resume(model)
@@ -204,23 +207,41 @@ def loading():
     stop_distributing()
 
 
+def keep(folder, scores):
+    """A model trained with an Evaluator in two parts: [last weights, best weights]."""
+
+    def part(epochs):
+        model = build()
+        evaluator = Evaluator(lambda: scores[len(evaluator.history)], folder)
+        start = evaluator.resume(model)
+        train(model, initial_epoch=start, epochs=epochs, callbacks=[evaluator])
+        return model, evaluator
+
+    part(1)
+    model, evaluator = part(2)
+    found = weights(model)
+    assert evaluator.load_best(model)
+    return model, np.stack([found, weights(model)])
+
+
 def member():
     """One of several processes that train one model; the weights go to a file."""
     distribute(how='data')
-    assert processes() == (int(os.environ['KERAS_DISTRIBUTION_PROCESS_ID']), 2)
-    model = build()
-    train(model)
-    found = weights(model)
+    index = int(os.environ['KERAS_DISTRIBUTION_PROCESS_ID'])
+    assert processes() == (index, 2)
+    # Each by itself would keep another epoch, and only one has a disk to keep it.
+    folder = os.path.join(sys.argv[2], str(index))
+    model, found = keep(folder, [[0.5, 0.1], [0.1, 0.5]][index])
+    assert os.path.isdir(folder) == (index == 0)
     with whole_batches():
         scores = model.predict(X, batch_size=4, verbose=0)
-    np.savez(sys.argv[2], weights=found, scores=scores)
+    np.savez(f'{sys.argv[2]}/{index}.npz', weights=found, scores=scores)
 
 
-def alone():
-    """What the members should find."""
-    model = build()
-    found = train(model)
-    np.savez(sys.argv[2], weights=found, scores=model.predict(X, verbose=0))
+def alone(folder):
+    """What the members should find: (weights, scores)."""
+    model, found = keep(folder, [0.5, 0.1])
+    return found, model.predict(X, verbose=0)
 
 
 def spread():

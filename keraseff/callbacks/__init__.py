@@ -10,6 +10,7 @@ from keraseff.callbacks.evaluator import averaged_weights
 from keraseff.callbacks.gradient_norms import GradientNormMonitor
 from keraseff.callbacks.non_finite import NonFinite
 from keraseff.callbacks.non_finite import StopOnNaN
+from keraseff.callbacks.run_directory import EpochMetrics
 from keraseff.callbacks.run_directory import RunDirectory
 from keraseff.callbacks.run_directory import read_metrics
 from keraseff.callbacks.smoothness import SmoothnessMonitor
@@ -20,6 +21,7 @@ __all__ = [
     'BEST',
     'STATE',
     'Checkpoint',
+    'EpochMetrics',
     'Evaluator',
     'EventFiles',
     'GradientNormMonitor',

@@ -9,10 +9,12 @@ from pathlib import Path
 import keras
 
 from keraseff import backends
+from keraseff.backends import distribution
+from keraseff.callbacks.companions import Companions
 from keraseff.callbacks.state import arrays_of
 from keraseff.callbacks.state import assign
 from keraseff.callbacks.state import random_state
-from keraseff.callbacks.state import read_state
+from keraseff.callbacks.state import read_shared
 from keraseff.callbacks.state import set_random_state
 from keraseff.callbacks.state import variables_of
 from keraseff.callbacks.state import write_state
@@ -34,6 +36,10 @@ class Checkpoint(keras.callbacks.Callback):
         every: steps between two saves; None saves at the end of each epoch only, where
             it is saved in any case.
         minutes: time between two saves, together with `every` or instead.
+        callbacks: others that go on with what they keep, as `EarlyStopping` with its
+            patience and its best weights; those in `companions.KEPT`, and classes that
+            name their attributes in `kept`.  They are called from here, before
+            anything is saved, so `fit` is not given them.
 
     A run that was killed goes on, in the middle of an epoch too, with the losses that
     it would have had:
@@ -54,13 +60,16 @@ class Checkpoint(keras.callbacks.Callback):
     refuses warns, and training goes on; the third in a row raises its OSError.  Nothing
     is saved where the loss is not finite.
 
-    Put it behind callbacks that change the optimizer at the end of an epoch.  What such
-    a callback itself keeps (EarlyStopping's patience) begins anew.
+    A run that one of `callbacks` had ended does no further epoch.  Put it behind others
+    that change the optimizer at the end of an epoch; what those keep begins anew.
+
+    Of several processes that train one model the first reads and writes the file, and
+    the others are given what is in it, so they need not see its disk.
     """
 
     kept = ()  # names of attributes, of values for JSON, that are saved too
 
-    def __init__(self, path, every=None, minutes=None):
+    def __init__(self, path, every=None, minutes=None, callbacks=()):
         super().__init__()
         if every is not None and every < 1:
             raise ValueError(f'every={every} must be a number of steps, 1 or more')
@@ -69,6 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.path = Path(path)
         self.every = every
         self.minutes = minutes
+        self.companions = Companions(callbacks)
         self.epochs = 0  # that are done
         self.step = 0  # steps done in the epoch after them
         self.steps = 0  # done in all
@@ -89,14 +99,17 @@ class Checkpoint(keras.callbacks.Callback):
         is `fit`'s `initial_epoch`.  Raises ValueError if the state is damaged, or
         another model's.
         """
-        if not self.file.exists():
+        state = read_shared(self.file)
+        if state is None:
             return 0
-        about, arrays = read_state(self.file)
-        groups = {'metrics': {}, 'random': {}, '': {}}
+        about, arrays = state
+        groups = {'metrics': {}, 'random': {}, 'callbacks': {}, '': {}}
         for name, array in arrays.items():
             group, _, rest = name.partition('.')
             own = group in groups
             groups[group if own else ''][rest if own else name] = array
+        kept = about.get('callbacks')
+        self.companions.restore(kept, groups['callbacks'], self.file)
         assign(variables_of(model), groups[''], self.file)
         for name in ('epochs', 'step', 'steps', *self.kept):
             setattr(self, name, about.get(name, getattr(self, name)))
@@ -115,8 +128,9 @@ class Checkpoint(keras.callbacks.Callback):
         `encode`.  Raises ValueError if the state is damaged, or one in other data.
         """
         position = None
-        if self.file.exists():
-            position = read_state(self.file)[0].get('position')
+        state = read_shared(self.file)
+        if state is not None:
+            position = state[0].get('position')
             if position is None:
                 raise ValueError(
                     f'{self.file} was saved by a training that was not given '
@@ -129,7 +143,7 @@ class Checkpoint(keras.callbacks.Callback):
         return backends.fit_input(self._stream)
 
     def on_train_begin(self, logs=None):
-        """Refuse what could not go on."""
+        """Refuse what could not go on; do nothing if nothing is left to do."""
         if self._stream is None and (self.every or self.minutes or self.step):
             raise ValueError(
                 'in the middle of an epoch only a generator can go on: give fit '
@@ -146,9 +160,17 @@ class Checkpoint(keras.callbacks.Callback):
         if self._restored is None:
             self.step = 0  # of an epoch that was broken off in this process
         self._saved_step, self._saved_time = self.steps, time.monotonic()
+        if self.companions.begin(self.model, self.params, logs):
+            self.model._initial_epoch = self.params['epochs']  # of Keras, for this
+
+    def on_train_end(self, logs=None):
+        """That of the companions."""
+        self.companions.call('on_train_end', logs)
+        self.model._initial_epoch = None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Go on with the metrics that were saved."""
+        self.companions.call('on_epoch_begin', epoch, logs)
         self._before, self._begun = self.step, self.steps
         if self._restored is None:
             return
@@ -166,6 +188,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Go on with the random states that were saved."""
+        self.companions.call('on_train_batch_begin', batch, logs)
         if self._restored is not None:
             self._restore_random_state()
 
@@ -176,6 +199,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Save if it is time; end an epoch that had been begun before."""
+        self.companions.call('on_train_batch_end', batch, logs)
         self.step = self._before + batch + 1
         self.steps = self._begun + batch + 1
         steps = self.params.get('steps')
@@ -187,8 +211,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Save."""
+        logs = {} if logs is None else logs
+        self.companions.end_epoch(self.model, epoch, logs)
         self.epochs, self.step = epoch + 1, 0
-        if math.isfinite((logs or {}).get('loss', 0.0)):
+        if math.isfinite(logs.get('loss', 0.0)):
             self.save()
         if self.model.stop_training is _EndOfEpoch:
             self.model.stop_training = False
@@ -207,7 +233,11 @@ class Checkpoint(keras.callbacks.Callback):
             about['position'] = self._stream.position(self.steps)
         arrays = arrays_of(self.model, metrics=self.step > 0)
         arrays |= {f'random.{n}': a for n, a in random_state().items()}
+        about['callbacks'], kept = self.companions.state()
+        arrays |= {f'callbacks.{n}': a for n, a in kept.items()}
         self._saved_step, self._saved_time = self.steps, time.monotonic()
+        if distribution.processes()[0]:
+            return  # the first one writes
         with self.writing(self.file):
             write_state(self.file, about, arrays)
 

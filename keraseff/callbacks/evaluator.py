@@ -1,12 +1,16 @@
 """`Evaluator` scores every epoch, keeps the best, survives being killed."""
 
+import json
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 
-from keraseff import backends
+from keraseff.backends import distribution
 from keraseff.callbacks.checkpoint import Checkpoint
 from keraseff.callbacks.state import numbers
+from keraseff.callbacks.state import shared_bytes
 from keraseff.callbacks.state import whole_file
 
 BEST = 'best.weights.h5'
@@ -52,6 +56,8 @@ class Evaluator(Checkpoint):
         path: directory for `best.weights.h5`, the weights of the best epoch, and
             `state.npz`: all that training needs to continue after the last epoch.
         every, minutes: saves of the state within epochs, see `Checkpoint`.
+        callbacks: others that go on as well, see `Checkpoint`; they find the scores
+            among the metrics, so `EarlyStopping('f1', mode='max')` can wait for one.
 
     The numbers appear in the progress bar and the history.  With an optimizer that has
     `use_ema=True` it is the moving averages that are scored and kept.  Both files are
@@ -64,12 +70,15 @@ class Evaluator(Checkpoint):
 
     With `evaluator.stream(batches)` it goes on in the order that the data would have
     had, as `Checkpoint`, whose state it keeps.
+
+    Of several processes each scores, what the first one finds is what counts, and it
+    alone writes; `load_best` is then for all of them to call.
     """
 
     kept = 'best', 'best_epoch', 'history'
 
-    def __init__(self, score, path, every=None, minutes=None):
-        super().__init__(path, every, minutes)
+    def __init__(self, score, path, every=None, minutes=None, callbacks=()):
+        super().__init__(path, every, minutes, callbacks)
         self.score = score
         self.best = None
         self.best_epoch = None
@@ -78,32 +87,47 @@ class Evaluator(Checkpoint):
     def on_epoch_end(self, epoch, logs=None):
         """Score, keep the weights if they are the best, and save the state."""
         logs = {} if logs is None else logs
-        with averaged_weights(self.model), backends.distribution.whole_batches():
-            scores = self.score()
-            if not isinstance(scores, dict):
-                scores = {'score': scores}
-            value = float(next(iter(scores.values())))
+        with averaged_weights(self.model), distribution.whole_batches():
+            scores = _agreed(self.score())
+            value = next(iter(scores.values()))
             if self.best is None or value > self.best:
                 self.best, self.best_epoch = value, epoch + 1
                 self._save_best()
-        logs.update({name: float(number) for name, number in scores.items()})
+        logs.update(scores)
         self.history.append({name: float(number) for name, number in logs.items()})
         super().on_epoch_end(epoch, logs)
 
     def load_best(self, model):
         """Give the model the weights of the best epoch; False if there is none yet."""
-        if not (self.path / BEST).exists():
-            return False
-        try:
-            _without_optimizer(model).load_weights(self.path / BEST)
-        except (OSError, KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f'{self.path / BEST} can not be read: {reason}') from None
-        return True
+        path = self.path / BEST
+        if distribution.processes()[1] == 1:
+            return path.exists() and _load(model, path, path)
+        data = shared_bytes(path)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / BEST).write_bytes(data)
+            return bool(data) and _load(model, Path(folder) / BEST, path)
 
     def _save_best(self):
+        if distribution.processes()[0]:
+            return  # the first one writes
         with self.writing(self.path / BEST), whole_file(self.path / BEST) as file:
             _without_optimizer(self.model).save_weights(file)
+
+
+def _agreed(scores):
+    """{name: number} of the first of several processes, of which others may differ."""
+    scores = scores if isinstance(scores, dict) else {'score': scores}
+    mine = json.dumps({name: float(number) for name, number in scores.items()})
+    return json.loads(distribution.share(mine.encode()))
+
+
+def _load(model, file, source):
+    try:
+        _without_optimizer(model).load_weights(file)
+    except (OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'{source} can not be read: {reason}') from None
+    return True
 
 
 def _without_optimizer(model):

@@ -13,13 +13,37 @@ import keras
 
 import keraseff
 from keraseff import backends
+from keraseff.backends import distribution
 from keraseff.callbacks.state import whole_file
 
 RUN = 'run.json'
 METRICS = 'metrics.jsonl'
 
 
-class RunDirectory(keras.callbacks.Callback):
+class EpochMetrics(keras.callbacks.Callback):
+    """Writes a line for each epoch to `metrics.jsonl` in a directory.
+
+    Args:
+        path: the directory, made if it is not there.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add a line of metrics; that of an epoch that is done again is replaced."""
+        if distribution.processes()[0]:
+            return  # of several processes the first writes
+        logs = {name: _plain(value) for name, value in (logs or {}).items()}
+        rows = [row for row in read_metrics(self.path) if row['epoch'] <= epoch]
+        rows.append({'epoch': epoch + 1, 'time': _now(), **logs})
+        with whole_file(self.path / METRICS) as file:
+            lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
+            file.write_text(''.join(lines), encoding='utf-8')
+
+
+class RunDirectory(EpochMetrics):
     """Writes configuration and circumstances of a run, and its metrics epoch by epoch.
 
     Args:
@@ -36,13 +60,14 @@ class RunDirectory(keras.callbacks.Callback):
 
         run = RunDirectory(args.output, vars(args), args.seed)
 
+    One that trains several models gives each its own callback, `run.training(name)`.
+
     Raises ValueError if `path` is the directory of another run, or holds other files;
     so make it before other things write there.
     """
 
     def __init__(self, path, configuration=None, seed=None, ignored=()):
-        super().__init__()
-        self.path = Path(path)
+        super().__init__(path)
         self.ignored = {*ignored}
         # as JSON gives it back: tuples become lists, paths text
         given = json.dumps(configuration or {}, default=str)
@@ -57,14 +82,9 @@ class RunDirectory(keras.callbacks.Callback):
             text = json.dumps(self.about, ensure_ascii=False, indent=1)
             file.write_text(text, encoding='utf-8')
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Add a line of metrics; that of an epoch that is done again is replaced."""
-        logs = {name: _plain(value) for name, value in (logs or {}).items()}
-        rows = [row for row in read_metrics(self.path) if row['epoch'] <= epoch]
-        rows.append({'epoch': epoch + 1, 'time': _now(), **logs})
-        with whole_file(self.path / METRICS) as file:
-            lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
-            file.write_text(''.join(lines), encoding='utf-8')
+    def training(self, name):
+        """The callback for one of several trainings; its metrics are in `path/name`."""
+        return EpochMetrics(self.path / name)
 
     def _earlier(self):
         """The starts before, if it is the same run."""

@@ -1,5 +1,6 @@
 """The state of a training: what there is, the file it is in, how it comes back."""
 
+import io
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 from keraseff import backends
+from keraseff.backends import distribution
 
 
 def variables_of(model, metrics=False):
@@ -134,14 +136,30 @@ def write_state(file, about, arrays):
         np.savez(unfinished, about=np.array(json.dumps(about)), **arrays)
 
 
-def read_state(file):
-    """(about, arrays) as written.
+def shared_bytes(file):
+    """What is in a file of the first of several processes, in each; b'' if none is."""
+    file = Path(file)
+    mine = distribution.processes()[0] == 0 and file.exists()
+    return distribution.share(file.read_bytes() if mine else b'')
+
+
+def read_shared(file):
+    """`read_state` of the first of several processes, in each; None: no such file."""
+    if distribution.processes()[1] == 1:
+        return read_state(file) if Path(file).exists() else None
+    data = shared_bytes(file)
+    return read_state(file, data) if data else None
+
+
+def read_state(file, data=None):
+    """(about, arrays) as written, or from the bytes of the file.
 
     Raises ValueError if the file is damaged, of which checksums tell, or foreign.
     """
     try:
         # Opened here, for numpy leaves a damaged file open.
-        with Path(file).open('rb') as raw, np.load(raw) as state:
+        opened = Path(file).open('rb') if data is None else io.BytesIO(data)
+        with opened as raw, np.load(raw) as state:
             arrays = {name: state[name] for name in state.files}
             return json.loads(str(arrays.pop('about'))), arrays
     except (

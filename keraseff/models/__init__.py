@@ -1,6 +1,7 @@
 """Models: a config in, a Keras model out."""
 
 import difflib
+from importlib import import_module
 
 from keraseff.models.albert import ALBERT
 from keraseff.models.albert import ALBERTUnshared
@@ -36,6 +37,11 @@ from keraseff.models.t5 import T5_1_1_Encoder
 from keraseff.models.t5_parts import T5_Decoder
 from keraseff.models.t5_parts import T5_Encoder
 from keraseff.models.transformer import Transformer
+
+# What a compiled model is saved with: who reopens it needs to import nothing else.
+for _part in ('initializers', 'losses', 'metrics', 'optimizers', 'regularizers'):
+    import_module(f'keraseff.{_part}')
+import_module('keraseff.models.pretraining')
 
 MODELS = {
     'albert': ALBERT,

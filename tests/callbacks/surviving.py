@@ -1,11 +1,14 @@
 """Trains a tiny model, writing the loss of each step; to be killed and started again.
 
-python surviving.py FOLDER LOG [STEP to stop in]
+python surviving.py, which reads lines: [folder, log, the save to die in or null], and
+writes two for each: the number of the process that trains, and how it ended.
 """
 
+import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import keras
@@ -91,13 +94,11 @@ def train(folder, log=None, stop=None, epochs=4, every=3, execution=1, **data):
     return watch.rows
 
 
-if __name__ == '__main__':
-    folder, log = Path(sys.argv[1]), sys.argv[2]
-    victim = int(sys.argv[3]) if len(sys.argv) > 3 else None
+def die_in(victim):
+    """Have this process killed in a save, when half of the file is there."""
     saves, to_disk = [], state._to_disk
 
     def dies(path):
-        # half of the file is there, and no more will come
         if path.name.startswith('unfinished'):
             saves.append(path)
             if len(saves) == victim:
@@ -106,4 +107,29 @@ if __name__ == '__main__':
         to_disk(path)
 
     state._to_disk = dies
-    train(folder, log)
+
+
+def child(folder, log, victim):
+    """Train; nothing of the parent's may be written twice."""
+    code = 1
+    try:
+        die_in(victim)
+        train(Path(folder), log)
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == '__main__':
+    # Keras is imported once, which takes longer than to train, and TensorFlow with the
+    # first seed; the parent computes nothing, so that each child starts for itself.
+    keras.utils.set_random_seed(1)
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            child(*json.loads(line))
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from devices import SIZES
 
 from keraseff.models import MODELS
 from keraseff.models import build_transformer_model
@@ -9,14 +10,6 @@ from keraseff.models.layouts import data_parallel
 from keraseff.models.layouts import split_axis
 
 HEADS = {'pool': True, 'nsp': 'linear', 'mlm': 'linear', 'lm': 'linear'}
-SIZES = {
-    'vocab_size': 40,
-    'hidden_size': 16,
-    'num_hidden_layers': 1,
-    'num_attention_heads': 2,
-    'intermediate_size': 24,
-    'max_position': 8,
-}
 # Few numbers, or a table of which each device needs all.
 WHOLE = ('Position/embeddings', 'Segment/embeddings', 'NSP-Proba/kernel')
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -70,23 +71,24 @@ def free_ports(count):
 @pytest.mark.every_backend
 @only('jax', 'tensorflow')
 def test_two_processes_train_as_one(tmp_path):
+    """With an Evaluator, which keeps what the first of them finds the best."""
     addresses = ','.join(f'127.0.0.1:{port}' for port in free_ports(2))
-    files = [tmp_path / f'{name}.npz' for name in ('first', 'second', 'alone')]
     members = [
         start(
             'member',
-            str(file),
+            str(tmp_path),
             KERAS_DISTRIBUTION_JOB_ADDRESSES=addresses,
             KERAS_DISTRIBUTION_NUM_PROCESSES='2',
             KERAS_DISTRIBUTION_PROCESS_ID=str(index),
         )
-        for index, file in enumerate(files[:2])
+        for index in range(2)
     ]
-    finish(*members, start('alone', str(files[2])))
-    first, second, alone = map(np.load, files)
-    for name in ('weights', 'scores'):
+    alone = devices.alone(tmp_path / 'alone')
+    finish(*members)
+    first, second = (np.load(tmp_path / f'{index}.npz') for index in range(2))
+    for name, expected in zip(('weights', 'scores'), alone, strict=True):
         np.testing.assert_array_equal(first[name], second[name])
-        np.testing.assert_allclose(first[name], alone[name], atol=1e-5)
+        np.testing.assert_allclose(first[name], expected, atol=1e-5)
 
 
 def test_no_distribution_is_none():

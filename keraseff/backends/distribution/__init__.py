@@ -3,6 +3,9 @@
 from importlib import import_module
 
 import keras
+import numpy as np
+
+_PART = 2**26  # numbers that are sent at once
 
 
 def connect(addresses, count, index):
@@ -57,6 +60,22 @@ def whole_batches():
 def processes():
     """(index of this process, their number)."""
     return _backend().processes()
+
+
+def share(data):
+    """The bytes that the first process gives; each must call this, with its own."""
+    index, count = processes()
+    if count == 1:
+        return data
+    size = _backend().share(np.array([len(data) >> 24, len(data) % 2**24], 'int32'))
+    size = (int(size[0]) << 24) + int(size[1])
+    numbers = np.zeros(-(-size // 4), 'int32')
+    if index == 0:
+        numbers.view('uint8')[:size] = np.frombuffer(data, 'uint8')
+    for start in range(0, len(numbers), _PART):
+        part = slice(start, start + _PART)
+        numbers[part] = _backend().share(numbers[part])
+    return numbers.tobytes()[:size]
 
 
 def bytes_per_device(variables):

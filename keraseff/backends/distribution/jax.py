@@ -116,6 +116,13 @@ def processes():
     return jax.process_index(), jax.process_count()
 
 
+def share(numbers):
+    """The int32 array that the first process gives, of the same shape in each."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(numbers))
+
+
 def bytes_per_device(variables):
     """See `keraseff.backends.distribution.bytes_per_device`."""
     found = {}

@@ -7,6 +7,8 @@ from functools import cache
 
 import keras
 import tensorflow as tf
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
+from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 
 def connect(addresses, count, index):
@@ -38,8 +40,13 @@ def _strategy(*devices):
     Their collective operations are numbered from the same number.
     """
     if 'TF_CONFIG' in os.environ:
-        return _Workers()
+        return _workers()
     return tf.distribute.MirroredStrategy(devices)
+
+
+@cache
+def _workers():
+    return _Workers()
 
 
 class _Workers(tf.distribute.MultiWorkerMirroredStrategy):
@@ -86,15 +93,62 @@ def move(model, variables, distribution):
         optimizer = getattr(optimizer, 'inner_optimizer', None)
 
 
+def _apply_gradients(optimizer, grads, variables):
+    """Keras' own, which with gradient accumulation works on one device only.
+
+    There each device decides for itself whether to update, and within a decision none
+    may wait for the others.  So gradients are summed over the devices before it, and it
+    is taken once for all of them.
+    """
+    device = tf.distribute.get_replica_context()
+    alone = device is None or device.num_replicas_in_sync == 1
+    alone = alone or tf.__internal__.distribute.strategy_supports_no_merge_call()
+    if alone or not optimizer.gradient_accumulation_steps:
+        return BaseOptimizer._backend_apply_gradients(optimizer, grads, variables)
+    pairs = optimizer._all_reduce_sum_gradients(zip(grads, variables, strict=True))
+
+    def together(strategy, grads):
+        local = [strategy.experimental_local_results(g)[0] for g in grads]
+        BaseOptimizer._backend_apply_gradients(optimizer, local, variables)
+
+    device.merge_call(together, args=([g for g, _ in pairs],))
+
+
+def _maybe_merge_call(function, strategy, *args, **kwargs):
+    """TensorFlow's own, that may also be called where the devices are together."""
+    if tf.distribute.in_cross_replica_context():
+        return function(strategy, *args, **kwargs)
+    return _TENSORFLOW(function, strategy, *args, **kwargs)
+
+
+_interim = tf.__internal__.distribute.interim
+_TENSORFLOW = _interim.maybe_merge_call
+_interim.maybe_merge_call = _maybe_merge_call
+TFOptimizer._backend_apply_gradients = _apply_gradients
+
 whole_batches = nullcontext
 
 
 def processes():
     """See `keraseff.backends.distribution.processes`."""
-    if 'TF_CONFIG' not in os.environ:
+    if not _workers.cache_info().currsize:
         return 0, 1
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     return cluster.task_id, cluster.cluster_spec().num_tasks('worker')
+
+
+def share(numbers):
+    """The int32 array that the first process gives, of the same shape in each."""
+
+    @tf.function
+    def on_device(given):
+        device = tf.distribute.get_replica_context()
+        first = device.replica_id_in_sync_group == 0
+        given = tf.where(first, given, tf.zeros_like(given))
+        return device.all_reduce(tf.distribute.ReduceOp.SUM, given)
+
+    found = _workers().run(on_device, args=(tf.constant(numbers),))
+    return _workers().experimental_local_results(found)[0].numpy()
 
 
 def bytes_per_device(variables):
