@@ -3,21 +3,30 @@
     KERAS_BACKEND=torch python benchmarks/training_tricks.py
 
 A BERT of 4 layers, 312 wide, with a head of classes, on random ids.  Each trick has a
-model of its own; in a run all take turns, --rounds times, so that what else the machine
-does meets all alike, and the median counts.  Memory is measured in a process of its own
-for each, on Linux (--no-memory leaves it out): the growth of the greatest resident set
-over two steps, with the model built; on TensorFlow and JAX with the compiler's share.
-The teacher of `distill` is as large as the student.  Prints a table in Markdown.
+process of its own; two at a time are prepared, then take turns with plain training,
+step by step, --rounds times, so that what else the machine does meets all alike, and
+medians count.
+
+Memory (on Linux) is what training needs above the models: the optimizer's slots, which
+are counted and also shown alone, and the growth of the resident set at the peak of a
+step after the first ones, when nothing is compiled any more: activations, gradients and
+what the update takes in between; on JAX also the new weights and slots, unless they
+take the place of the old.  TensorFlow's allocator gives nothing back, so that there
+only the slots are shown.  The teacher of `distill` is as large as the student.  Prints
+two tables in Markdown; the second is int8 inference.
 """
 
 import argparse
+import ctypes
 import gc
 import json
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -47,6 +56,7 @@ def theseus(model, args):
     return compiled(training.bert_of_theseus(old, new, lambda x: scores(x[:, 0])))
 
 
+WARM = 3  # steps before anything is measured
 WAYS = {
     'plain': lambda model, args: model,
     'FGM': lambda model, args: training.adversarial_training(model),
@@ -81,9 +91,8 @@ def arguments():
     add('--vocabulary', type=int, default=21128, help='(%(default)s)')
     add('--batch-size', type=int, default=16, help='(%(default)s)')
     add('--length', type=int, default=64, help='(%(default)s)')
-    add('--rounds', type=int, default=7, help='(%(default)s)')
-    add('--no-memory', action='store_true')
-    add('--memory-of', choices=WAYS, help=argparse.SUPPRESS)
+    add('--rounds', type=int, default=5, help='(%(default)s)')
+    add('--worker', choices=WAYS, help=argparse.SUPPRESS)
     return parser
 
 
@@ -114,46 +123,129 @@ def batch(args):
     return [ids, np.zeros_like(ids)], rng.integers(0, 10, args.batch_size)
 
 
-def measure_times(args):
-    """{trick: seconds}, each the median of its turns."""
+def work(args):
+    """For a process of its own: the memory, then for each line read the time of a step.
+
+    Answers are lines of JSON.
+    """
+    model = WAYS[args.worker](build(args), args)
     x, y = batch(args)
-    models = {}
-    for name in dict.fromkeys(['plain', *args.tricks]):
-        models[name] = WAYS[name](build(args), args)
-        print(f'{name}: compiling …', file=sys.stderr)
-        for _ in range(2):
-            models[name].train_on_batch(x, y)
-    times = {name: [] for name in models}
-    for _ in range(args.rounds):
-        for name, model in models.items():
-            start = time.perf_counter()
-            float(model.train_on_batch(x, y))
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
+    for _ in range(WARM):
+        model.train_on_batch(x, y)
+    slots = sum(size(v) for v in model.optimizer.variables)
+    growth = growth_of(model, lambda: model.train_on_batch(x, y))
+    print(json.dumps([slots, growth]), flush=True)
+    for _ in iter(sys.stdin.readline, ''):
+        start = time.perf_counter()
+        float(model.train_on_batch(x, y))
+        print(time.perf_counter() - start, flush=True)
+
+
+def size(variable):
+    return math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
+
+
+def growth_of(model, step):
+    """Bytes of resident memory at the peak of a step above what lies there before.
+
+    None where the system does not tell.
+    """
+    forget = Path('/proc/self/clear_refs')
+    if not forget.exists() or keras.config.backend() == 'tensorflow':
+        return None
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', lambda _: None)
+    found = []
+    for _ in range(3):
+        if hasattr(model, 'zero_grad'):
+            model.zero_grad()  # PyTorch keeps them until the next step begins
+        gc.collect()  # and the graph of the last step hangs on circles
+        trim(0)  # what is free already is to be counted when it is taken again
+        before = status('VmRSS')
+        forget.write_text('5', encoding='utf-8')
+        step()
+        found.append(status('VmHWM') - before)
+    return statistics.median(found)
 
 
 def status(name):
-    """A figure of this process in bytes, VmRSS or VmHWM; Linux only."""
+    """A figure of this process in bytes, VmRSS or VmHWM."""
     lines = Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
     return next(1024 * int(x.split()[1]) for x in lines if x.startswith(name))
 
 
-def report_memory(args):
-    """For a process of its own: what the steps of one trick need above the model."""
-    model = WAYS[args.memory_of](build(args), args)
-    x, y = batch(args)
-    gc.collect()
-    before = status('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')  # forget the peak
-    for _ in range(2):
-        model.train_on_batch(x, y)
-    print(json.dumps(status('VmHWM') - before))
+class Worker:
+    """One trick in a process of its own."""
+
+    def __init__(self, name):
+        pipe = subprocess.PIPE
+        command = [sys.executable, *sys.argv, '--worker', name]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.name, self.memory = name, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def read(self):
+        """Its next answer."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f'{self.name}: its process ended; see above.')
+        return json.loads(line)
+
+    def step(self):
+        """Seconds of one."""
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+        return self.read()
 
 
-def measure_memory(name):
-    command = [sys.executable, *sys.argv, '--memory-of', name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def measure(names, rounds):
+    """[name, seconds, plain seconds in the same rounds, (slots, growth)], in pairs."""
+    found = []
+    names = [name for name in names if name != 'plain']
+    with Worker('plain') as plain:
+        plain.memory = plain.read()
+        for pair in [names[i : i + 2] for i in range(0, len(names), 2)]:
+            print(f'{", ".join(pair)} …', file=sys.stderr)
+            with ExitStack() as stack:
+                workers = [stack.enter_context(Worker(name)) for name in pair]
+                for worker in workers:
+                    worker.memory = worker.read()
+                found += take_turns([plain, *workers], rounds)
+    return found
+
+
+def take_turns(workers, rounds):
+    times = [[worker.step() for worker in workers] for _ in range(rounds)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    return [
+        (worker.name, seconds, medians[0], worker.memory)
+        for worker, seconds in zip(workers, medians, strict=True)
+    ]
+
+
+def show(found):
+    """The table; plain training was measured with each pair, and is shown once."""
+    plain = [row for row in found if row[0] == 'plain']
+    seconds = statistics.median(row[1] for row in plain)
+    rows = [('plain', seconds, seconds, plain[0][3])]
+    rows += [row for row in found if row[0] != 'plain']
+    print('| training | ms a step | of plain | MB | of plain | of it slots |')
+    print('|---|---:|---:|---:|---:|---:|')
+    for name, seconds, unit, (slots, growth) in rows:
+        cells = [name, f'{seconds * 1e3:.0f}', f'{seconds / unit:.2f}']
+        if growth is None:
+            cells += ['', '', f'{slots / 1e6:.0f}']
+        else:
+            share = (slots + growth) / sum(plain[0][3])
+            cells += [f'{(slots + growth) / 1e6:.0f}', f'{share:.2f}']
+            cells += [f'{slots / 1e6:.0f}']
+        print(f'| {" | ".join(cells)} |')
 
 
 def compare_int8(args):
@@ -184,26 +276,13 @@ def compare_int8(args):
 
 def main():
     args = arguments().parse_args()
-    if args.memory_of:
-        report_memory(args)
+    if args.worker:
+        work(args)
         return
-    times = measure_times(args)
-    memory = {}
-    for name in () if args.no_memory else times:
-        print(f'{name}: {times[name]:.3f} s a step; memory …', file=sys.stderr)
-        memory[name] = measure_memory(name)
+    found = measure(args.tricks, args.rounds)
     print(f'{keras.config.backend()}, {args.layers} layers of {args.width}, batch '
           f'{args.batch_size} × {args.length}\n')  # fmt: skip
-    print('| training | ms a step | of plain | MB a step | of plain |')
-    print('|---|---:|---:|---:|---:|')
-    for name, seconds in times.items():
-        row = [f'{seconds * 1e3:.0f}', f'{seconds / times["plain"]:.2f}']
-        if memory:
-            share = memory[name] / memory['plain']
-            row += [f'{memory[name] / 1e6:.0f}', f'{share:.2f}']
-        else:
-            row += ['', '']
-        print(f'| {name} | {" | ".join(row)} |')
+    show(found)
     compare_int8(args)
 
 

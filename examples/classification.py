@@ -25,7 +25,6 @@ from keraseff.optimizers import Adam
 from keraseff.tokenizers import Tokenizer
 from keraseff.tokenizers.vocab import save_vocab
 
-SHIPPED = Path(__file__).resolve().parents[1] / 'weights' / 'roformer_small'
 SPECIALS = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
 TEXTS = 'labelled texts (JSON: or pairs, a tab between): train, dev and test files in '
 TEXTS += 'a directory or .zip, or one file'
@@ -59,11 +58,10 @@ def parser(doc, **defaults):
 def settings(made, words=None, of_shipped=()):
     """The arguments; with --data the shipped model, and its options, are default."""
     words = sys.argv[1:] if words is None else list(words)
-    made.epilog = f'--data alone: weights/{SHIPPED.name}, {" ".join(of_shipped)}'
+    made.epilog = f'--data alone: weights/roformer_small, {" ".join(of_shipped)}'
     args = made.parse_args(words)
-    shipped = args.data and not args.config and SHIPPED.is_dir()
-    if shipped and not args.from_scratch:
-        args = made.parse_args([*of_shipped, *words, '--config', str(SHIPPED)])
+    if args.data and not (args.config or args.from_scratch):
+        args = made.parse_with_shipped(words, of_shipped)
     try:
         args.seeds = [int(seed) for seed in args.seeds.split(',')]
     except ValueError:

@@ -27,6 +27,8 @@ from keraseff.data import atomic_write
 from keraseff.training.distribution import distribution
 from keraseff.training.distribution import processes
 
+# The small pretrained model, the default with --data where a model can begin with it.
+SHIPPED = Path(__file__).resolve().parents[1] / 'weights' / 'roformer_small'
 TEXTS = 'a text, or a directory of them, of which each tenth is held out'
 SYNTHETIC = 'data: synthetic (templates, and names of the jieba dictionary)'
 
@@ -107,6 +109,16 @@ class Parser(argparse.ArgumentParser):
             if getattr(args, name) is None:
                 setattr(args, name, value)
         return args
+
+    def parse_with_shipped(self, words, options):
+        """As `parse_args`; the model in weights/ is --config, if it is there.
+
+        Args:
+            options: words that go well with it; those of `words` come later, and win.
+        """
+        if not SHIPPED.is_dir():
+            return self.parse_args(words)
+        return self.parse_args([*options, *words, '--config', str(SHIPPED)])
 
 
 def make_folder(folder):

@@ -59,9 +59,7 @@ SMALL = {
     'intermediate_size': 512,
     'dropout_rate': 0.2,
 }
-# What goes well with the small model in weights/; given options come later, and win.
-SHIPPED = Path(__file__).resolve().parents[1] / 'weights' / 'roformer_small'
-OF_SHIPPED = ['--epochs', '8', '--learning-rate', '7e-4', '--batch-size', '16']
+OF_SHIPPED = '--epochs', '8', '--learning-rate', '7e-4', '--batch-size', '16'
 OTHERS = {'--config', '--encoder', '--vectors', '--units'}  # ask for another model
 KEPT = 'encoder', 'head', 'rope', 'maxlen', 'units', 'config', 'vocab'
 HEADS = 'globalpointer', 'efficient', 'crf'
@@ -76,6 +74,7 @@ parser = experiment.Parser(
     pretrained={'epochs': 3, 'learning_rate': 2e-5},
     data='directory with train and dev files, or one file',
 )
+parser.epilog = f'--data alone: weights/roformer_small, {" ".join(OF_SHIPPED)}'
 option = parser.add_argument
 option(
     '--format',
@@ -117,8 +116,8 @@ def settings(words=None):
     words = sys.argv[1:] if words is None else [str(word) for word in words]
     args = parser.parse_args(words)
     asked = {word.split('=')[0] for word in words} & OTHERS
-    if args.data and not asked and SHIPPED.is_dir():
-        args = parser.parse_args([*OF_SHIPPED, *words, '--config', str(SHIPPED)])
+    if args.data and not asked:
+        args = parser.parse_with_shipped(words, OF_SHIPPED)
     args.encoder = args.encoder or 'bilstm'
     if args.learning_rate is None:
         rates = {'transformer': 5e-4, 'bilstm': 5e-3 if args.bare else 2e-3}

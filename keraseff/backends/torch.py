@@ -71,15 +71,17 @@ def dropout(x, rate):
 def fused_adam(variable, gradient, slots, rate, betas, epsilon, step):
     """See `keraseff.backends.fused_adam`."""
     value = variable.value
+    # Tensors, for a number would have to wait until a GPU has computed it.
+    step, rate = (keras.ops.convert_to_tensor(x, 'float32') for x in (step, rate))
     with torch.no_grad():
         torch._fused_adam_(
             [value],
-            [gradient],
+            [gradient.contiguous()],
             [slots[0].value],
             [slots[1].value],
             [],
-            [torch.tensor(float(step), device=value.device)],
-            lr=float(rate),
+            [step],
+            lr=rate,
             beta1=betas[0],
             beta2=betas[1],
             weight_decay=0.0,

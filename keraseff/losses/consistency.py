@@ -3,7 +3,9 @@
 from keras import ops
 
 
-def softmax_divergence(target, scores, from_logits=True, temperature=1.0):
+def softmax_divergence(
+    target, scores, from_logits=True, temperature=1.0, target_from_logits=None
+):
     """KL(p ‖ q) of two distributions over classes, in float32.
 
     Args:
@@ -11,25 +13,31 @@ def softmax_divergence(target, scores, from_logits=True, temperature=1.0):
         from_logits: whether they are scores.
         temperature: both scores are divided by it; probabilities are taken to its
             inverse power and made to sum to 1 again.
+        target_from_logits: whether the target is scores, if not what the others are.
 
     -> (…).
     """
-    target = _log_probabilities(target, from_logits, temperature)
+    told = from_logits if target_from_logits is None else target_from_logits
+    target = _log_probabilities(target, told, temperature)
     scores = _log_probabilities(scores, from_logits, temperature)
     return ops.sum(ops.exp(target) * (target - scores), axis=-1)
 
 
-def sigmoid_divergence(target, scores, from_logits=True, temperature=1.0):
+def sigmoid_divergence(
+    target, scores, from_logits=True, temperature=1.0, target_from_logits=None
+):
     """The mean of KL(p_i ‖ q_i) of independent yes-or-no decisions, in float32.
 
     Args:
         target, scores: (…, c) scores, or probabilities; of p and of q.
         from_logits: whether they are scores.
         temperature: both scores are divided by it.
+        target_from_logits: whether the target is scores, if not what the others are.
 
     -> (…): the mean is over the last axis.
     """
-    target = _log_odds(target, from_logits) / temperature
+    told = from_logits if target_from_logits is None else target_from_logits
+    target = _log_odds(target, told) / temperature
     scores = _log_odds(scores, from_logits) / temperature
     p = ops.sigmoid(target)
     # log p - log q and log (1 - p) - log (1 - q) with no infinities.

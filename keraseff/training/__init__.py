@@ -4,6 +4,7 @@ from keraseff.training.adversarial import adversarial_training
 from keraseff.training.adversarial import projected_gradient_training
 from keraseff.training.adversarial import virtual_adversarial_training
 from keraseff.training.distillation import distill
+from keraseff.training.distribution import connect
 from keraseff.training.distribution import distribute
 from keraseff.training.distribution import distribution
 from keraseff.training.distribution import stop_distributing
@@ -39,6 +40,7 @@ __all__ = [
     'add_lora',
     'adversarial_training',
     'bert_of_theseus',
+    'connect',
     'constant_replacement',
     'distill',
     'distribute',

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keraseff import backends
+from keraseff.training.arguments import check_counts
+from keraseff.training.arguments import check_numbers
 from keraseff.training.divergence import Divergence
 from keraseff.training.embeddings import Perturbation
 from keraseff.training.noise import Noise
@@ -21,6 +23,7 @@ class FGM(Perturbation):
 
     def __init__(self, inner, embedding_name, epsilon=0.5, both=False, per='matrix'):
         super().__init__(inner, embedding_name, per)
+        check_numbers(epsilon=epsilon)
         self.epsilon, self.both = epsilon, both
 
     def __call__(self, batch):
@@ -32,8 +35,12 @@ class FGM(Perturbation):
         clean, y_pred = self.places.changed(
             lambda: self.inner(batch), nowhere, assign=False
         )
-        loss, _ = self.places.changed(lambda: self.inner(batch), changes)
+        loss = self.places.changed(lambda: self._loss_alone(batch), changes)
         return clean + loss, y_pred
+
+    def _loss_alone(self, batch):
+        """Without the regularizers, which the other loss has counted."""
+        return self.inner(batch)[0] - batch.regularisation()
 
     def worst(self, batch):
         """The changes, of norm ε."""
@@ -56,8 +63,8 @@ class PGD(FGM):
         per='matrix',
     ):  # fmt: skip
         super().__init__(inner, embedding_name, epsilon, both, per)
-        if steps < 1:
-            raise ValueError(f'steps={steps}: at least one step has to be made.')
+        check_numbers(step_size=step_size)
+        check_counts(steps=steps)
         self.step_size, self.steps = step_size, steps
 
     def worst(self, batch):
@@ -90,6 +97,8 @@ class VAT(Perturbation):
         divergence=None, seed=0, per='matrix',
     ):  # fmt: skip
         super().__init__(inner, embedding_name, per)
+        check_numbers(epsilon=epsilon, xi=xi, alpha=alpha)
+        check_counts(iters=iters)
         self.epsilon, self.xi, self.iters, self.alpha = epsilon, xi, iters, alpha
         self.divergence = divergence or Divergence()
         self.noise = Noise(seed)
@@ -138,13 +147,18 @@ def adversarial_training(
         embedding_name: of the embedding layer, or a list of names.
         epsilon: how far: the norm of the change of each matrix.
         both: add the loss without the change; otherwise it is that with it alone.
+            Weights' regularizers count once.
         per: 'matrix', or 'example' to change what is looked up, by ε for each example.
 
-    Returns the model; `model.fit` does the rest, at about twice the cost.  To first
-    order it adds ε ‖∇loss‖ to the loss.  Where the first gradient is not finite, as
-    happens in float16 until the loss scale fits, nothing moves.
+    Returns the model; `model.fit` does the rest, at about twice the cost.  Metrics in
+    training are those of the changed input, lower than those of `evaluate`; with `both`
+    they are those of the true one.  The trick survives `model.compile`, and no file
+    keeps it: see `train_plainly`.
 
-    Raises ValueError if the model is not compiled or has no such layer.
+    To first order it adds ε ‖∇loss‖ to the loss.  Where the first gradient is not
+    finite, as happens in float16 until the loss scale fits, nothing moves.
+
+    Raises ValueError if the model is not compiled, has no such layer, or ε is negative.
     Miyato et al., 2017, https://arxiv.org/abs/1605.07725; https://kexue.fm/archives/7234
     """
     options = {'epsilon': epsilon, 'both': both, 'per': per}
@@ -163,7 +177,8 @@ def projected_gradient_training(
         step_size: how far each step goes.
         steps: their number; each costs about as much as plain training.
 
-    Returns the model.  Madry et al., 2018, https://arxiv.org/abs/1706.06083
+    Returns the model; what is said there of metrics and files holds here.
+    Madry et al., 2018, https://arxiv.org/abs/1706.06083
     """
     options = {'epsilon': epsilon, 'step_size': step_size, 'steps': steps, 'both': both}
     return minimise(model, PGD, embedding_name=embedding_name, per=per, **options)
@@ -182,8 +197,12 @@ def virtual_adversarial_training(
         xi: the norm of the change at which the gradient is taken.
         iters: steps of the power method.
         alpha: the weight of the divergence beside the loss.
-        kind, from_logits, weighted: see `Divergence`; by default they follow from the
-            compiled loss, and all rows count.
+        kind: 'softmax' for classes of which one is right, 'sigmoid' for independent
+            ones, a function (target, y_pred) -> (…), or a list of these for several
+            outputs; by default it follows from the compiled loss.
+        from_logits: whether the outputs are scores, not probabilities; by default what
+            the compiled loss says.
+        weighted: whether sample_weight weighs the divergence too; else all rows count.
         seed: of the random directions that it begins with.
         per: 'matrix', or 'example' to change what is looked up, by ε for each example.
 

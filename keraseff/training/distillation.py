@@ -4,7 +4,10 @@ import keras
 from keras import ops
 
 from keraseff import backends
+from keraseff.training.arguments import check_numbers
+from keraseff.training.arguments import model_of
 from keraseff.training.divergence import Divergence
+from keraseff.training.divergence import gives_logits
 from keraseff.training.divergence import masked_mean
 from keraseff.training.layers import find_layer
 from keraseff.training.layers import watched
@@ -32,7 +35,9 @@ class Distillation(Objective):
         hidden_weight=1.0, projections=None,
     ):  # fmt: skip
         super().__init__(inner)
-        self.teacher, self.alpha = teacher, alpha
+        check_numbers(hidden_weight=hidden_weight)
+        check_numbers(alpha=alpha, most=1.0)
+        self.teacher, self.alpha = model_of(teacher), alpha
         self.divergence = divergence or Divergence()
         self.hidden, self.hidden_weight = hidden or {}, hidden_weight
         self.given = projections
@@ -40,6 +45,9 @@ class Distillation(Objective):
     def attach(self, model):
         """Find the layers, and make what projects between them."""
         _check_outputs(model, self.teacher)
+        if self.divergence.target_from_logits is None:
+            seen = [gives_logits(x) for x in keras.tree.flatten(self.teacher.outputs)]
+            self.divergence.target_from_logits = seen
         self.divergence.attach(model)
         self.student_layers = [find_layer(model, name) for name in self.hidden]
         names = self.hidden.values()
@@ -121,7 +129,9 @@ class Distillation(Objective):
             extra = extra + self.hidden_weight * _difference(
                 student, teacher, projection
             )
-        return (1 - self.alpha) * loss + ops.cast(extra, loss.dtype)
+        # Regularizers weigh what they weigh, whoever teaches.
+        kept = self.alpha * batch.regularisation()
+        return (1 - self.alpha) * loss + kept + ops.cast(extra, loss.dtype)
 
 
 class _Taught(Batch):
@@ -175,6 +185,13 @@ def _width(layer):
 
 
 def _check_outputs(student, teacher):
+    for one, what in (student, 'student'), (teacher, 'teacher'):
+        if not getattr(one, 'outputs', None):
+            raise ValueError(
+                f'the {what}, {one.name!r}, is no functional model, so its outputs and '
+                'layers are not known; make one of it: '
+                'keras.Model(inputs, its(inputs)).'
+            )
     mine = [tuple(x.shape) for x in keras.tree.flatten(student.output)]
     theirs = [tuple(x.shape) for x in keras.tree.flatten(teacher.output)]
     if [s[-1] for s in mine] != [s[-1] for s in theirs]:
@@ -187,34 +204,48 @@ def _check_outputs(student, teacher):
 def distill(
     model, teacher, temperature=2.0, alpha=0.5, hidden=None, hidden_weight=1.0,
     projections=None, kind=None, from_logits=None, weighted=False,
+    teacher_from_logits=None,
 ):  # fmt: skip
     """Train a model to give what a teacher gives.
 
     Args:
         model: a compiled functional `keras.Model`, the student.
-        teacher: a built one with the same inputs and classes; it stays as it is, and is
-            not saved with the student.
+        teacher: a functional one with the same inputs and classes; it stays as it is,
+            and is not saved with the student.
         temperature: T, by which both scores are divided.
-        alpha: the loss is (1 - α) loss + α T² KL(teacher ‖ student).
+        alpha: the loss is (1 - α) loss + α T² KL(teacher ‖ student), α from 0 to 1;
+            weights' regularizers count whole.
         hidden: {name of a student's layer: of a teacher's} whose outputs are to be
             alike, or None.
         hidden_weight: of the mean squared difference of each pair.
         projections: arrays (student's width, teacher's width) that multiply the
             student's states, one for each pair; 'learned' to train such; None where
             the widths agree.
-        kind, from_logits, weighted: see `Divergence`; by default they follow from the
-            student's compiled loss, and rows of sample_weight 0, which need no labels,
-            learn from the teacher.
+        kind: 'softmax' for classes of which one is right, 'sigmoid' for independent
+            ones, a function (teacher's, student's) -> (…), or a list of these for
+            several outputs; by default it follows from the student's compiled loss.
+        from_logits: whether the student's outputs are scores, not probabilities; by
+            default what its compiled loss says.
+        weighted: whether sample_weight weighs the teacher's part too; else rows of
+            weight 0, which need no labels, learn from the teacher.
+        teacher_from_logits: whether the teacher's outputs are scores, whatever the
+            student's are; by default its last activation tells, and where that is
+            neither softmax nor sigmoid nor a linear Dense, they are taken to be of the
+            student's kind.
 
     Returns the model.  Learned projections are the model's until `train_plainly`: take
     the tricks off before saving the student for good.  A `.keras` file from within the
     training has them and their slots beside, and opens with compile=False.
 
-    Raises ValueError if the model is not compiled, or layers or widths do not fit.
+    Raises ValueError if the model is not compiled, or one of them is not functional, or
+    layers or widths do not fit.
     Hinton et al., 2015, https://arxiv.org/abs/1503.02531; hidden states with
     projections: TinyBERT, https://arxiv.org/abs/1909.10351
     """
-    divergence = Divergence(kind, from_logits, weighted, temperature)
+    check_numbers(temperature=temperature, least=1e-6)
+    divergence = Divergence(
+        kind, from_logits, weighted, temperature, teacher_from_logits
+    )
     return minimise(
         model, Distillation, teacher=teacher, alpha=alpha, divergence=divergence,
         hidden=hidden, hidden_weight=hidden_weight, projections=projections,

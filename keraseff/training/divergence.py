@@ -19,11 +19,16 @@ class Divergence:
         weighted: whether sample_weight weighs it too.  If not, rows of weight 0 take
             part, as unlabelled ones should.
         temperature: the scores are divided by it.
+        target_from_logits: the same of the targets; None if they are like the outputs,
+            a list for several.
 
     Masked steps do not count.  Several outputs add up.
     """
 
-    def __init__(self, kind=None, from_logits=None, weighted=False, temperature=1.0):
+    def __init__(
+        self, kind=None, from_logits=None, weighted=False, temperature=1.0,
+        target_from_logits=None,
+    ):  # fmt: skip
         if isinstance(kind, str) and kind not in DIVERGENCES:
             raise ValueError(
                 f'kind={kind!r}: choose one of {", ".join(map(repr, DIVERGENCES))}, '
@@ -31,6 +36,7 @@ class Divergence:
             )
         self.kind, self.from_logits = kind, from_logits
         self.weighted, self.temperature = weighted, temperature
+        self.target_from_logits = target_from_logits
 
     def attach(self, model):
         """Find out from the compiled loss what was not said."""
@@ -41,10 +47,12 @@ class Divergence:
         outputs = len(model.outputs) if getattr(model, 'outputs', None) else None
         losses = _losses(model, outputs)
         kinds = self.kind if isinstance(self.kind, list) else [self.kind] * len(losses)
-        pairs = zip(kinds, losses, strict=True)
-        return [self._function(kind, loss) for kind, loss in pairs]
+        taught = self.target_from_logits
+        taught = taught if isinstance(taught, list) else [taught] * len(losses)
+        every = zip(kinds, losses, taught, strict=True)
+        return [self._function(*one) for one in every]
 
-    def _function(self, kind, loss):
+    def _function(self, kind, loss, target_from_logits):
         if callable(kind):
             return kind
         kind = kind or _kind_of(loss)
@@ -52,6 +60,7 @@ class Divergence:
         if from_logits is None:
             from_logits = _from_logits(loss)
         options = {'from_logits': from_logits, 'temperature': self.temperature}
+        options['target_from_logits'] = target_from_logits
         return lambda target, y: DIVERGENCES[kind](target, y, **options)
 
     def __call__(self, batch, target, y_pred):
@@ -114,6 +123,29 @@ def _losses(model, outputs):
         return [losses.get(name) for name in names]
     flat = keras.tree.flatten(losses)
     return flat * outputs if len(flat) == 1 and outputs else flat
+
+
+def gives_logits(output):
+    """Whether an output of a functional model is scores, by its last activation.
+
+    -> True, False for probabilities, or None if that cannot be seen.
+    """
+    history = getattr(output, '_keras_history', None)
+    if history is None:
+        return None
+    layer = history.operation
+    inner = getattr(layer, 'outputs', None)
+    if isinstance(layer, keras.Model) and inner:
+        return gives_logits(inner[history.tensor_index])
+    told = isinstance(layer, (keras.layers.Activation, *_PROJECTIONS))
+    last = layer.activation if told else type(layer)
+    name = getattr(last, '__name__', '').lower()
+    if name == 'linear' and isinstance(layer, _PROJECTIONS):
+        return True
+    return False if name in ('softmax', 'sigmoid') else None
+
+
+_PROJECTIONS = keras.layers.Dense, keras.layers.EinsumDense
 
 
 def _name_of(loss):

@@ -65,13 +65,18 @@ class Perturbation(Objective):
         """Find the layers."""
         self.places = find_embeddings(model, self.embedding_name, self.per)
 
-    def gradients(self, batch, changes, function=None, **options):
-        """`differentiate` of the inner loss, or another, with respect to changes."""
+    def gradients(self, batch, changes, function=None, scaled=True, **options):
+        """`differentiate` of the inner loss, or another, with respect to changes.
+
+        Args:
+            scaled: whether by the optimizer's loss scale, if any, as what is a mean
+                over many rows needs it in float16.
+        """
         function = function or (lambda: self.inner(batch))
         return differentiate(
             lambda *changes: self.places.changed(function, changes),
             changes,
-            batch.model.optimizer,
+            batch.model.optimizer if scaled else None,
             **options,
         )
 

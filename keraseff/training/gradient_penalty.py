@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keraseff.training.arguments import check_counts
+from keraseff.training.arguments import check_numbers
 from keraseff.training.embeddings import Perturbation
 from keraseff.training.noise import Noise
 from keraseff.training.objective import mask_of
@@ -19,6 +21,7 @@ class GradientPenalty(Perturbation):
 
     def __init__(self, inner, embedding_name, epsilon=1.0, per='matrix'):
         super().__init__(inner, embedding_name, per)
+        check_numbers(epsilon=epsilon)
         self.epsilon = epsilon
 
     def __call__(self, batch):
@@ -45,6 +48,8 @@ class JacobianPenalty(Perturbation):
         samples=1, seed=0, per='matrix',
     ):  # fmt: skip
         super().__init__(inner, embedding_name, per)
+        check_numbers(epsilon=epsilon)
+        check_counts(samples=samples)
         if kind not in ('squares', 'kl'):
             raise ValueError(f"kind={kind!r}: choose 'squares' or 'kl'.")
         self.epsilon, self.kind, self.from_logits = epsilon, kind, from_logits
@@ -68,7 +73,8 @@ class JacobianPenalty(Perturbation):
             return sum(ops.sum(sign * y) for sign, y in pairs), ()
 
         nowhere = self.places.zeros(batch)
-        options = {'again': True, 'assign': False}
+        # A sum, no mean: times the loss scale it would overflow in float16.
+        options = {'again': True, 'assign': False, 'scaled': False}
         _, _, found = self.gradients(batch, nowhere, project, **options)
         rows = ops.shape(keras.tree.flatten(batch.x)[0])[0]
         return squares(found) / ops.cast(rows, 'float32')
@@ -127,7 +133,8 @@ def jacobian_penalty(
         seed: of their signs.
         per: 'matrix', or 'example' for the gradient of the vectors looked up.
 
-    Returns the model.  The outputs are those without dropout.
+    Returns the model.  The outputs are those without dropout, of all rows alike: labels
+    and sample_weight have no part in the penalty.
     https://kexue.fm/archives/7466; signs: Hutchinson, 1989
     """
     options = {'epsilon': epsilon, 'kind': kind, 'from_logits': from_logits}

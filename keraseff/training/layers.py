@@ -15,6 +15,11 @@ def find_layer(model, name, only=None, what='layer'):
 
     Raises ValueError if there is none; it names those that there are, like ones first.
     """
+    if not getattr(model, 'built', True):
+        raise ValueError(
+            f'{model.name!r} is not built yet, so its layers are not known; call it on '
+            'a batch first: model(x).'
+        )
     layers = [layer for layer in model._flatten_layers(include_self=False)]
     found = [layer for layer in layers if layer.name == name]
     if found and (only is None or only(found[0])):

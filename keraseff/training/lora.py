@@ -15,7 +15,9 @@ Hu et al., 2021, https://arxiv.org/abs/2106.09685
 """
 
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 from keras import ops
@@ -23,6 +25,9 @@ from keras import ops
 from keraseff.checkpoints import CheckpointError
 from keraseff.checkpoints import open_checkpoint
 from keraseff.checkpoints import write_safetensors
+from keraseff.training.arguments import check_counts
+from keraseff.training.arguments import check_numbers
+from keraseff.training.arguments import model_of
 from keraseff.training.layers import make_trainable
 
 _ABOUT = 'keraseff-adapters'  # the entry of the metadata that tells ranks and scales
@@ -32,23 +37,34 @@ def add_lora(model, pattern, rank=8, alpha=None, train=None):
     """Freeze a model and add adapters to the layers that a pattern finds.
 
     Args:
-        model: a built `keras.Model`, quantised to int8 or not.
+        model: a built `keras.Model`, quantised to int8 or not; or a `Transformer`, of
+            which it is the model.
         pattern: a regular expression that is searched for in the layers' paths, such
             as 'Transformer-0-MultiHeadSelfAttention/query'.
-        rank: of the adapters: (in, rank) and (rank, out), the second begins at 0.
+        rank: of the adapters: (in, rank) and (rank, out), the second begins at 0; a
+            whole number of at least 1.
         alpha: the product is multiplied by alpha / rank; rank by default.
         train: another expression, of layers that are trained as they are: the heads.
 
     Returns the list of paths that have got adapters.  Compile the model afterwards.
 
+    A `.keras` file has the sums of matrices and adapters' products, and opens as the
+    plain model with nothing left to train apart.  To go on with the adapters keep them
+    with `save_adapters`, open or build the base again, and `load_adapters` into it.
+
     Raises ValueError if the patterns find nothing, or some layer has adapters already.
     """
+    check_counts(rank=rank)
+    if alpha is not None:
+        check_numbers(alpha=alpha)
+    model = model_of(model)
     able = _able(model)
     found = {path: layer for path, layer in able.items() if re.search(pattern, path)}
     if not found:
         raise ValueError(
             f'{pattern!r} finds none of the layers that can have adapters: '
             f'{_few(able)}.'
+            + ('' if model.built else '  Call the model on a batch first: model(x).')
         )
     taken = [path for path, layer in found.items() if layer.lora_enabled]
     if taken:
@@ -57,7 +73,7 @@ def add_lora(model, pattern, rank=8, alpha=None, train=None):
         )
     heads = _heads(model, train)
     for layer in found.values():
-        layer.enable_lora(rank, lora_alpha=alpha)
+        layer.enable_lora(int(rank), lora_alpha=alpha)
     _freeze(model, heads)
     return list(found)
 
@@ -68,7 +84,12 @@ def save_adapters(model, path):
     Args:
         model: one with adapters.
         path: of the file.
+
+    The base is not in it, and has to be at hand where `load_adapters` reads it; a
+    `.keras` file of the same model has base and adapters in sums, as after
+    `merge_adapters`, and opens without adapters.
     """
+    model = model_of(model)
     adapters, heads = {}, {}
     about = {}
     for name, (layer, variable) in _named(model).items():
@@ -89,7 +110,8 @@ def load_adapters(model, path):
     """Add the adapters of a file to a model, and load the heads that came with them.
 
     Args:
-        model: a built `keras.Model` of the same layers' names as that of the file.
+        model: a built `keras.Model` of the same layers' names as that of the file, or a
+            `Transformer`.
         path: of the file.
 
     What is in the file is trainable, the rest frozen.  Where the layers have adapters
@@ -97,6 +119,9 @@ def load_adapters(model, path):
 
     Raises CheckpointError if something does not fit; nothing changes then.
     """
+    model = model_of(model)
+    if os.path.isfile(path) and Path(path).suffix != '.safetensors':
+        raise CheckpointError(path, 'expected a `.safetensors` file of save_adapters.')
     source = open_checkpoint(path)
     about = _about(source)
     able, named = _able(model), _named(model)
@@ -129,10 +154,12 @@ def merge_adapters(model):
 
     Outputs stay what they were, up to rounding; of an int8 matrix that is one more
     rounding to 8 bits.  The model is plain again, all of it trainable, to be saved in
-    any form.
+    any form.  A compiled one gets a fresh optimizer of the same settings, as if
+    compiled again: the slots of the old one were the adapters'.
 
     Returns the list of paths.  Raises ValueError if there are no adapters.
     """
+    model = model_of(model)
     merged = [layer for layer in _able(model).values() if layer.lora_enabled]
     if not merged:
         raise ValueError(f'{model.name!r} has no adapters to merge.')
@@ -149,6 +176,7 @@ def merge_adapters(model):
         layer.lora_enabled, layer.lora_rank, layer.lora_alpha = False, None, None
     make_trainable(model)
     model.train_function = model.test_function = model.predict_function = None
+    _begin_anew(model)
     return [layer.path for layer in merged]
 
 
@@ -200,6 +228,13 @@ def _freeze(model, heads):
     for _, variable in _named(model).values():
         variable.trainable = _is_adapter(variable) or id(variable) in heads
     model.train_function = None
+
+
+def _begin_anew(model):
+    """Let the optimizer, which knows variables that are gone, begin again."""
+    optimizer = getattr(model, 'optimizer', None)
+    if optimizer is not None and optimizer.built:
+        model.optimizer = type(optimizer).from_config(optimizer.get_config())
 
 
 def _about(source):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keraseff.training.arguments import check_numbers
 from keraseff.training.embeddings import Perturbation
 from keraseff.training.objective import differentiate
 from keraseff.training.objective import minimise
@@ -54,6 +55,7 @@ class NoisyEmbeddings(Perturbation):
 
     def __init__(self, inner, embedding_name, sigma=0.01, seed=0, per='example'):
         super().__init__(inner, embedding_name, per)
+        check_numbers(sigma=sigma)
         self.sigma, self.noise = sigma, Noise(seed)
 
     def __call__(self, batch):

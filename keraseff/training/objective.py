@@ -15,8 +15,11 @@ the one that is there and asks it once or several times:
 as they were, for only the gradient's function is another; a trick wrapped around a
 trick works the same.  `differentiate` gives gradients inside an objective, which may be
 differentiated again, and `replaced` evaluates with other numbers in some variables.
+
+Tricks are the model object's, not its file's: see `train_plainly`.
 """
 
+import warnings
 from contextlib import nullcontext
 
 import keras
@@ -51,6 +54,12 @@ class Batch:
             x=self.x, y=self.y, y_pred=y_pred, sample_weight=self.sample_weight,
             training=True,
         )  # fmt: skip
+
+    def regularisation(self):
+        """The part of the loss that the variables' regularizers add; a scalar, or 0."""
+        variables = self.model.trainable_variables
+        found = [v.regularizer(v) for v in variables if v.regularizer is not None]
+        return sum(self.model._aggregate_additional_loss(loss) for loss in found)
 
 
 class Objective:
@@ -101,16 +110,21 @@ def minimise(model, trick, **options):
         trick: a subclass of `Objective`.
         options: its arguments but `inner`.
 
-    Returns the model, which trains so from now on.  Raises ValueError if the model is
-    not compiled, or the trick cannot be applied to it.
+    Returns the model, which trains so from now on, after `model.compile` too; see
+    `train_plainly`.  A trick that is on the model already, such as by a notebook's cell
+    that ran twice, is replaced with a warning; another goes around it.
+
+    Raises ValueError if the model is not compiled, or the trick cannot be applied.
     """
     if not getattr(model, 'compiled', False):
         raise ValueError(
             f'{trick.__name__} changes what model.fit minimises, and the model is not '
             'compiled yet; call model.compile(...) first.'
         )
-    objective = trick(objective_of(model), **options)
-    objective.attach(model)
+    others = [one for one in tricks_of(model) if type(one) is not trick]
+    inner = others[0] if others else PlainObjective()
+    objective = trick(inner, **options)
+    _replace(model, objective)
     chain = _chain(objective)
 
     def begin(*data):
@@ -124,13 +138,41 @@ def minimise(model, trick, **options):
     return model
 
 
+def _replace(model, new):
+    """Attach a trick, and take the same off, wherever it is, if that went well."""
+    chain = tricks_of(model)
+    old = [one for one in chain if type(one) is type(new)]
+    for one in old:
+        one.detach(model)
+    try:
+        new.attach(model)
+    except ValueError:
+        for one in old:
+            one.attach(model)
+        raise
+    for outer in chain:
+        while type(outer.inner) is type(new):
+            outer.inner = outer.inner.inner
+    if old:
+        warnings.warn(
+            f'{model.name!r} had a {type(new).__name__} already, from before; the new '
+            'one takes its place.  train_plainly(model) takes all off.',
+            stacklevel=4,
+        )
+
+
 def objective_of(model):
     """The objective that `model.fit` minimises."""
     return getattr(model, 'objective', None) or PlainObjective()
 
 
 def train_plainly(model):
-    """Take all tricks off the model again; returns it."""
+    """Take all tricks off the model again; returns it.
+
+    `model.compile` leaves them on.  Files do not have them: a saved model opens plain,
+    and `callbacks.Checkpoint` keeps numbers alone, so that after loading, or in the
+    program that goes on, the tricks are to be put on as before.
+    """
     for trick in tricks_of(model):
         trick.detach(model)
     backends.set_objective(model, None, Batch)
@@ -166,6 +208,11 @@ class _Updates(keras.StatelessScope):
                 **self.state_mapping,
             }
         return self
+
+    def get_current_value(self, variable):
+        # The losses of regularizers ask, and cannot do with None.
+        value = super().get_current_value(variable)
+        return variable._value if value is None else value
 
     def add_update(self, update):
         super().add_update(update)

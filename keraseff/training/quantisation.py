@@ -1,11 +1,15 @@
-"""int8: matrices in a quarter of their memory, through Keras' `quantize`."""
+"""int8 or int4: matrices in less of their memory, through Keras' `quantize`."""
 
 import dataclasses
+import gc
 import math
 import re
+from contextlib import contextmanager
 
 import keras
 import numpy as np
+
+from keraseff.training.arguments import model_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +20,14 @@ class Quantised:
         layers: paths of the layers that compute with whole numbers now.
         left: {path of a variable of two axes or more that stays as it was: bytes}.
         bytes_before, bytes_after: of all weights.
+        mode: as `quantize` was told.
     """
 
     layers: tuple
     left: dict
     bytes_before: int
     bytes_after: int
+    mode: str = 'int8'
 
     def __str__(self):
         mb = 1e6
@@ -29,16 +35,17 @@ class Quantised:
         left = ', '.join(f'{name} ({size / mb:.1f} MB)' for name, size in largest[:5])
         left += f' and {len(largest) - 5} more' if len(largest) > 5 else ''
         return (
-            f'{len(self.layers)} layers in int8: {self.bytes_before / mb:.1f} MB -> '
-            f'{self.bytes_after / mb:.1f} MB; left as they were: {left or "none"}'
+            f'{len(self.layers)} layers in {self.mode}: '
+            f'{self.bytes_before / mb:.1f} MB -> {self.bytes_after / mb:.1f} MB; '
+            f'left as they were: {left or "none"}'
         )
 
 
 def quantize(model, mode='int8', filters=None):
-    """Turn the matrices of a model into whole numbers of 8 bits, in place.
+    """Turn the matrices of a model into whole numbers of 8 or 4 bits, in place.
 
     Args:
-        model: a built `keras.Model`.
+        model: a built `keras.Model`, or a `Transformer`, of which it is the model.
         mode: 'int8', or another that Keras' `Model.quantize` has and that needs no
             examples ('int4').
         filters: a regular expression, or several, searched for in the names of the
@@ -52,21 +59,42 @@ def quantize(model, mode='int8', filters=None):
 
     Returns a `Quantised`.  Raises ValueError if nothing was done.
     """
+    model = model_of(model)
     before = _bytes(model.variables)
     done_before = set(_quantised(model))
-    model.quantize(mode, filters=lambda layer: _can(layer, filters))
+    with _few_collections():
+        model.quantize(mode, filters=lambda layer: _can(layer, filters))
     layers = tuple(path for path in _quantised(model) if path not in done_before)
     if not layers:
         raise ValueError(
             f'{model.name!r} has no layer to turn into {mode}'
             + (f' that {filters!r} finds.' if filters else '.')
+            + ('' if model.built else '  Call it on a batch first: model(x).')
         )
     left = {
         variable.path: _bytes([variable])
         for variable in model.weights
         if len(variable.shape) > 1 and 'int' not in str(variable.dtype)
     }
-    return Quantised(layers, left, before, _bytes(model.variables))
+    return Quantised(layers, left, before, _bytes(model.variables), mode)
+
+
+@contextmanager
+def _few_collections():
+    """A scope in which looking for garbage skips what is there already.
+
+    Keras looks for each matrix that it takes away, which in a large program takes most
+    of a second each; what is garbage goes at the end.
+    """
+    if gc.get_freeze_count():
+        yield  # somebody else's, who would not have it thawed
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.collect()
 
 
 def _can(layer, patterns):

@@ -1,5 +1,6 @@
 """Two passes with different dropout that have to agree."""
 
+from keraseff.training.arguments import check_numbers
 from keraseff.training.divergence import Divergence
 from keraseff.training.objective import Objective
 from keraseff.training.objective import minimise
@@ -16,6 +17,7 @@ class RDrop(Objective):
 
     def __init__(self, inner, alpha=4.0, divergence=None):
         super().__init__(inner)
+        check_numbers(alpha=alpha)
         self.alpha = alpha
         self.divergence = divergence or Divergence()
 
@@ -40,10 +42,16 @@ def r_drop(model, alpha=4.0, kind=None, from_logits=None, weighted=False):
         model: a compiled `keras.Model` with dropout.
         alpha: the weight of the divergence: the loss is (l₁ + l₂) / 2 +
             α/4 (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), half of the paper's.  0 is plain training.
-        kind, from_logits, weighted: see `Divergence`; by default they follow from the
-            compiled loss, and rows of sample_weight 0 take part in the divergence.
+        kind: 'softmax' for classes of which one is right, 'sigmoid' for independent
+            ones, a function (target, y_pred) -> (…), or a list of these for several
+            outputs; by default it follows from the compiled loss.
+        from_logits: whether the outputs are scores, not probabilities; by default what
+            the compiled loss says.
+        weighted: whether sample_weight weighs the divergence too; else rows of weight 0
+            take part in it.
 
-    Returns the model; `model.fit` does the rest, at about twice the cost.
+    Returns the model; `model.fit` does the rest, at about twice the cost.  The trick
+    survives `model.compile`, and no file keeps it: see `train_plainly`.
 
     Raises ValueError if the model is not compiled, or its loss does not tell whether
     the outputs are scores.

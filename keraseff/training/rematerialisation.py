@@ -22,6 +22,7 @@ from keraseff.layers import GlobalPointer
 from keraseff.layers import LayerNormalization
 from keraseff.layers import Mixer
 from keraseff.layers import ScaleOffset
+from keraseff.training.arguments import model_of
 
 # As bert4keras' RECOMPUTE=1.
 KINDS = (
@@ -40,7 +41,8 @@ def rematerialise(model, pattern=None):
     """Keep of some layers only what goes in while training, and compute the rest again.
 
     Args:
-        model: a built `keras.Model`; its outputs, gradients and files stay as they are.
+        model: a built `keras.Model` or `Transformer`; its outputs, gradients and files
+            stay as they are.
         pattern: a regular expression that is searched for in the layers' names; by
             default those of attention, feed-forward and normalisation, and the
             pointers.
@@ -51,6 +53,7 @@ def rematerialise(model, pattern=None):
     Raises ValueError if no layer is found.
     Chen et al., 2016, https://arxiv.org/abs/1604.06174
     """
+    model = model_of(model)
     layers = [x for x in model._flatten_layers(include_self=False) if x.built]
     if pattern is None:
         found = [layer for layer in layers if isinstance(layer, KINDS)]
@@ -59,7 +62,8 @@ def rematerialise(model, pattern=None):
     if not found:
         said = 'attention, feed-forward or normalisation of ours'
         said = said if pattern is None else f'layer that {pattern!r} finds'
-        raise ValueError(f'{model.name!r} has no {said} to rematerialise.')
+        advice = '' if model.built else '  Call it on a batch first: model(x).'
+        raise ValueError(f'{model.name!r} has no {said} to rematerialise.{advice}')
     parts = [layer._flatten_layers(include_self=False) for layer in found]
     inner = {id(part) for group in parts for part in group}
     found = [layer for layer in found if id(layer) not in inner]

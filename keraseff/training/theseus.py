@@ -17,6 +17,8 @@ from contextlib import contextmanager
 import keras
 
 from keraseff.layers import BinaryRandomChoice
+from keraseff.training.arguments import check_numbers
+from keraseff.training.arguments import check_transformer
 from keraseff.training.layers import make_trainable
 from keraseff.training.truncation import layers_of
 
@@ -33,7 +35,7 @@ def bert_of_theseus(
     """A model in which, while training, each module is the old or the new one.
 
     Args:
-        predecessor: a built `Transformer`, trained; it is frozen.
+        predecessor: a built `Transformer` (not its `.model`), trained; it is frozen.
         successor: another from the same inputs to the same width, with fewer layers;
             see `truncate`.  Embeddings, each of its layers, and what either has behind
             them, are one module each.
@@ -49,6 +51,14 @@ def bert_of_theseus(
 
     Raises ValueError if the two do not fit together.
     """
+    check_transformer('predecessor', predecessor)
+    check_transformer('successor', successor)
+    check_numbers(rate=rate, most=1.0)
+    if not (head is None or callable(head)):
+        raise ValueError(
+            f'head={head!r}: expected a layer, a model or a function of tensors, such '
+            "as predecessor.model.get_layer('classifier')."
+        )
     _check(predecessor, successor)
     draws = _Draws(rate, per_example, seed)
     with _laid_again(predecessor), _laid_again(successor):
@@ -89,7 +99,7 @@ class ReplacementScheduler(keras.callbacks.Callback):
 
     Args:
         schedule: takes the number of steps done, gives the rate; by default
-            `linear_replacement()`.  A number is the rate of all steps.
+            `linear_replacement()`.  A number from 0 to 1 is the rate of all steps.
 
     It counts on from the optimizer's steps, and so goes on where a training was broken
     off.  The rate is in the logs as `replacement_rate`.
@@ -98,6 +108,8 @@ class ReplacementScheduler(keras.callbacks.Callback):
     def __init__(self, schedule=None):
         super().__init__()
         schedule = linear_replacement() if schedule is None else schedule
+        if not callable(schedule):
+            check_numbers(schedule=schedule, most=1.0)
         self.schedule = schedule if callable(schedule) else lambda step: schedule
         self.rate = None
 
@@ -137,13 +149,17 @@ def constant_replacement(rate=0.5, until=2500):
     """A schedule: `rate` for so many steps, then 1, which trains the successor alone.
 
     Args:
+        rate: from 0 to 1.
         until: number of steps; None goes on with `rate`.
     """
+    check_numbers(rate=rate, most=1.0)
     return lambda step: rate if until is None or step < until else 1.0
 
 
 def linear_replacement(begin=0.3, slope=6e-4):
     """A schedule: p = min(1, slope × step + begin)."""
+    check_numbers(begin=begin, most=1.0)
+    check_numbers(slope=slope)
     return lambda step: min(1.0, slope * step + begin)
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+from numbers import Integral
 
 from keras import ops
 
 from keraseff import backends
 from keraseff.models.loading import named_variables
 from keraseff.models.saving import check_plain
+from keraseff.training.arguments import check_transformer
 
 _NUMBER = re.compile(r'(^|-)Transformer-(\d+)(?=[-/])')
 _COUNTS = 'num_hidden_layers', 'num_decoder_layers'
@@ -17,7 +19,8 @@ def truncate(transformer, layers, prefix=None, **options):
     """A new Transformer like the given one, but with some of its layers only.
 
     Args:
-        transformer: a built `Transformer`.
+        transformer: a built `Transformer`, not its `.model`: what
+            build_transformer_model(…, return_keras_model=False) returns.
         layers: the number of layers, of which the weights are those of the first; or a
             list of numbers from 0, as [0, 4, 8].  T5 takes them in both its parts.
         prefix: of the new layers' names; None or '' for none.  In one graph with the
@@ -29,6 +32,7 @@ def truncate(transformer, layers, prefix=None, **options):
     Raises ValueError if there are no such layers, or the family's layers share their
     weights in groups that would be torn apart.
     """
+    check_transformer('transformer', transformer)
     kept = _numbers(transformer, layers)
     config = transformer.config
     given = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
@@ -61,13 +65,17 @@ def _numbers(transformer, layers):
     if getattr(transformer, 'parts', None) == ('encoder', 'decoder'):
         counts.add(transformer.num_decoder_layers)
     count = min(counts)
-    kept = list(range(layers)) if isinstance(layers, int) else list(layers)
-    if not kept or min(kept) < 0 or max(kept) >= count or len({*kept}) != len(kept):
+    if isinstance(layers, (str, bool, float)) or layers is None:
+        kept = []  # no number, and no list
+    else:
+        kept = list(range(layers)) if isinstance(layers, Integral) else list(layers)
+    fit = {k for k in range(count) if k in kept}
+    if not kept or len(fit) != len(kept):
         raise ValueError(
             f'layers={layers!r}: expected a number from 1 to {count}, or a list of '
             f'different numbers from 0 to {count - 1}.'
         )
-    return kept
+    return [int(k) for k in kept]
 
 
 def _blocks_per_layer(transformer, names):

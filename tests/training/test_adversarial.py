@@ -14,6 +14,7 @@ from tricks import plain_gradient
 from tricks import train
 from tricks import weights
 
+from keraseff import regularizers
 from keraseff import training
 from keraseff.training.objective import Batch
 from keraseff.training.objective import Objective
@@ -72,6 +73,8 @@ def test_both_adds_the_clean_loss_whose_outputs_it_shows():
     model = build(dropout=0.4)
     one = training.adversarial_training(build(dropout=0.4), epsilon=0.5)
     two = training.adversarial_training(build(dropout=0.4), epsilon=0.5, both=True)
+    for m in (model, one, two):  # which counts once
+        regularizers.apply_to_model(m, regularizers.L2(10.0))
     found = []
     for m in (model, one, two):
         keras.utils.set_random_seed(4)
@@ -82,7 +85,12 @@ def test_both_adds_the_clean_loss_whose_outputs_it_shows():
         else:
             found.append(m.objective(batch))
     both, y_pred = found[1]
-    total = float(array(clean)) + float(array(found[0][0]))
+    penalty = float(array(Batch(two, IDS, LABELS).regularisation()))
+    kernels = [v for v in two.trainable_variables if v.name == 'kernel']
+    np.testing.assert_allclose(
+        penalty, 10 * sum((array(v) ** 2).sum() for v in kernels), rtol=1e-6
+    )
+    total = float(array(clean)) + float(array(found[0][0])) - penalty
     np.testing.assert_allclose(float(array(both)), total, rtol=1e-6)
     np.testing.assert_allclose(array(y_pred), array(shown), atol=1e-7)
 
@@ -175,7 +183,7 @@ def test_a_layer_that_looks_up_two_texts_has_no_vectors_of_one():
     batch = Batch(model, [IDS[:, :3], IDS[:, 1:]], LABELS)
     training.adversarial_training(model, 'both', per='matrix')
     assert np.linalg.norm(array(model.objective.worst(batch)[0])) > 0.49
-    training.adversarial_training(model, 'both', per='example')
+    training.adversarial_training(training.train_plainly(model), 'both', per='example')
     with pytest.raises(ValueError, match="use per='matrix'"):
         model.objective(batch)
 
@@ -248,5 +256,15 @@ def test_joined_batches_have_the_labelled_rows_mean_loss():
     alone = model.test_on_batch(x, y)
     both = model.test_on_batch(ids, labels, sample_weight=weight)
     np.testing.assert_allclose(both, alone, rtol=1e-6)
+    # Labels of the unlabelled are not looked at; weights of the others count.
+    batch = ([x, 0 * x], y, np.array([0.5, 2.0]))
+    (again,) = training.join_unlabelled([batch], [([IDS, 0 * IDS], LABELS)])
+    np.testing.assert_array_equal(again[0][0], ids)
+    np.testing.assert_allclose(again[2], [1.5, 6, 0, 0, 0, 0])
+    alone = model.test_on_batch(x, y, sample_weight=batch[2])
+    both = model.test_on_batch(ids, labels, sample_weight=again[2])
+    np.testing.assert_allclose(both, alone, rtol=1e-6)
+    with pytest.raises(ValueError, match='come as list of 1 arrays.* list of 2'):
+        list(training.join_unlabelled([batch], [[IDS]]))
     with pytest.raises(ValueError, match='no unlabelled rows'):
         list(training.join_unlabelled([(x, y)], []))

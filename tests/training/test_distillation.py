@@ -11,7 +11,9 @@ from tricks import build
 from tricks import train
 from tricks import weights
 
+from keraseff import regularizers
 from keraseff import training
+from keraseff.losses.consistency import DIVERGENCES
 from keraseff.training.objective import Batch
 
 
@@ -101,6 +103,67 @@ def test_a_trick_around_or_inside_sees_the_same_loss():
     training.distill(training.adversarial_training(outside, epsilon=0.5), teacher)
     np.testing.assert_allclose(train(inside), train(outside), rtol=1e-6)
     np.testing.assert_allclose(weights(inside), weights(outside), atol=1e-6)
+
+
+def with_softmax(model):
+    shares = keras.layers.Softmax(dtype='float32')(model.output)
+    shared = keras.Model(model.input, shares)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=False)
+    shared.compile(keras.optimizers.SGD(0.5), loss)
+    return shared
+
+
+def decided():
+    teacher = build(seed=7)
+    teacher.set_weights([2 * w for w in teacher.get_weights()])
+    return teacher
+
+
+def test_scores_and_probabilities_teach_alike():
+    pairs = [
+        (student(build()), teacher)
+        for student in (lambda model: model, with_softmax)
+        for teacher in (decided(), with_softmax(decided()))
+    ]
+    losses = [train(training.distill(*pair, temperature=3.0)) for pair in pairs]
+    for other in losses[1:]:
+        np.testing.assert_allclose(other, losses[0], rtol=1e-5)
+    # What the last layer does not tell has to be said.
+    hidden = keras.layers.Lambda(lambda x: keras.ops.softmax(x))
+    teacher = decided()
+    teacher = keras.Model(teacher.input, hidden(teacher.output))
+    told = training.distill(
+        build(), teacher, temperature=3.0, teacher_from_logits=False
+    )
+    np.testing.assert_allclose(train(told), losses[0], rtol=1e-5)
+    guessed = training.distill(build(), teacher, temperature=3.0)
+    assert abs(train(guessed, 1)[0] - losses[0][0]) > 1e-2
+
+
+@pytest.mark.parametrize('kind', DIVERGENCES)
+def test_a_divergence_of_probabilities_from_scores(kind):
+    rng = np.random.default_rng(0)
+    target, scores = rng.normal(size=(2, 5, 3)).astype('float32')
+    if kind == 'softmax':
+        p = np.exp(log_softmax(target))
+    else:
+        p = 1 / (1 + np.exp(-target))
+    for temperature in (1.0, 2.0):
+        options = {'temperature': temperature}
+        expected = DIVERGENCES[kind](target, scores, **options)
+        found = DIVERGENCES[kind](p, scores, target_from_logits=False, **options)
+        np.testing.assert_allclose(array(found), array(expected), atol=1e-5)
+
+
+def test_regularizers_count_whole():
+    plain, model = build(), build()
+    regularizers.apply_to_model(model, regularizers.L2(0.5))
+    (expected,), (found,) = (
+        train(training.distill(m, build(seed=7), alpha=0.75), 1) for m in (plain, model)
+    )
+    kernels = [v for v in build().trainable_variables if v.name == 'kernel']
+    added = 0.5 * sum((array(v) ** 2).sum() for v in kernels)
+    np.testing.assert_allclose(found - expected, added, rtol=1e-5)
 
 
 @pytest.mark.every_backend

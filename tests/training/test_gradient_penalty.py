@@ -88,6 +88,16 @@ def test_jacobian_penalty_is_what_noise_does_to_the_outputs(kind):
     np.testing.assert_allclose(found, 0.05 * true, rtol=0.15)
 
 
+def test_the_probe_does_not_overflow_in_float16():
+    plain = train(training.jacobian_penalty(build(rate=0.1)), 1)
+    keras.config.set_dtype_policy('mixed_float16')
+    model = build(rate=0.1)
+    model.compile('adam', model.loss)  # with a loss scale of 2 ** 15
+    losses = train(training.jacobian_penalty(model), 3)
+    np.testing.assert_allclose(losses[:1], plain, rtol=1e-2)
+    assert np.isfinite(losses).all()
+
+
 def test_signs_differ_from_step_to_step():
     model = training.jacobian_penalty(build(rate=0.0), epsilon=1.0)
     losses = train(model, 3)

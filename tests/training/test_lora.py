@@ -123,6 +123,9 @@ def test_adapters_that_do_not_fit_change_nothing(tuned, tmp_path):
         add_lora(small, 'query', train='clasifier')
     with pytest.raises(ValueError, match='no adapters'):
         save_adapters(small, tmp_path / 'x.safetensors')
+    (tmp_path / 'cfg.json').write_text('{"hidden_size": 12}')
+    with pytest.raises(CheckpointError, match='expected a `.safetensors` file'):
+        load_adapters(small, tmp_path / 'cfg.json')
     with pytest.raises(ValueError, match='no adapters to merge'):
         merge_adapters(small)
 
@@ -133,7 +136,8 @@ def test_adapters_on_an_int8_base_that_rematerialises():
     reference = called(model, IDS)
     quantize(transformer.model)
     rematerialise(model)
-    add_lora(model, PATTERN, rank=2)
+    assert add_lora(transformer, PATTERN, rank=2)
+    add_lora(model, 'classifier', rank=2)
     assert np.abs(called(model, IDS) - reference).max() < 0.05
     kernel = model.get_layer(PLACES[0]).q_dense._kernel
     assert str(kernel.dtype) == 'int8'
@@ -144,6 +148,22 @@ def test_adapters_on_an_int8_base_that_rematerialises():
     expected = called(model, IDS)
     merge_adapters(model)
     assert np.abs(called(model, IDS) - expected).max() < 0.05
+
+
+def test_a_merged_model_trains_on_as_if_compiled_again():
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(3, name='out')(x))
+    add_lora(model, 'out', rank=2)
+    model.compile(keras.optimizers.Adam(0.01), 'mse')
+    data = np.eye(4, dtype='float32'), np.ones((4, 3), 'float32')
+    model.fit(*data, verbose=0)
+    merge_adapters(model)
+    plain = keras.Model(x, keras.layers.Dense(3)(x))
+    plain.compile(keras.optimizers.Adam(0.01), 'mse')
+    plain.set_weights(model.get_weights())
+    for one in (model, plain):
+        one.fit(*data, verbose=0, epochs=2, shuffle=False)
+    assert_close(model.get_weights(), plain.get_weights())
 
 
 def test_the_averages_of_adapters_are_evaluated():

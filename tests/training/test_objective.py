@@ -9,6 +9,7 @@ from tricks import build
 from tricks import train
 from tricks import weights
 
+from keraseff import regularizers
 from keraseff import training
 from keraseff.training.objective import Batch
 from keraseff.training.objective import Objective
@@ -30,9 +31,16 @@ NEUTRAL = {
 }
 
 
+def regularised(**options):
+    """Every weight but biases has a part in the loss."""
+    model = build(dropout=0.3, **options)
+    regularizers.apply_to_model(model, regularizers.L2(0.01), 'kernel$|embeddings$')
+    return model
+
+
 @pytest.fixture(scope='module')
 def plain():
-    model = build(dropout=0.3)
+    model = regularised()
     keras.utils.set_random_seed(1)
     return train(model), weights(model)
 
@@ -45,10 +53,80 @@ def marked():
 
 @pytest.mark.parametrize('name', marked())
 def test_a_trick_of_strength_0_is_plain_training(name, plain):
-    model = NEUTRAL[name](build(dropout=0.3))
+    model = NEUTRAL[name](regularised())
     keras.utils.set_random_seed(1)
     np.testing.assert_allclose(train(model), plain[0], atol=1e-6)
     np.testing.assert_allclose(weights(model), plain[1], atol=1e-6)
+
+
+def test_the_same_trick_again_takes_its_place():
+    model, once = build(), build()
+    training.r_drop(training.adversarial_training(model, epsilon=0.1))
+    with pytest.warns(UserWarning, match='had a FGM already'):
+        training.adversarial_training(model, epsilon=0.3)
+    training.adversarial_training(training.r_drop(once), epsilon=0.3)
+    names = [type(t).__name__ for t in training.tricks_of(model)]
+    assert names == ['FGM', 'RDrop']
+    with pytest.raises(ValueError, match='Did you mean'):
+        training.adversarial_training(model, 'Embedding-Tokens')
+    with pytest.warns(UserWarning, match='had a RDrop already'):
+        training.r_drop(training.adversarial_training(training.r_drop(build())))
+    for one in (model, once):
+        one.compile(keras.optimizers.SGD(0.1), one.loss)
+    assert [t.epsilon for t in training.tricks_of(model)[:1]] == [0.3]
+    np.testing.assert_array_equal(train(model), train(once))
+    assert not training.tricks_of(training.train_plainly(model))
+
+
+WRONG = {
+    'epsilon=-0.1': lambda m: training.adversarial_training(m, epsilon=-0.1),
+    'epsilon=nan': lambda m: training.projected_gradient_training(m, epsilon=np.nan),
+    "epsilon='1'": lambda m: training.virtual_adversarial_training(m, epsilon='1'),
+    'epsilon=-1': lambda m: training.gradient_penalty(m, epsilon=-1),
+    'epsilon=None': lambda m: training.jacobian_penalty(m, epsilon=None),
+    'sigma=-1': lambda m: training.noisy_embeddings(m, sigma=-1),
+    'alpha=-1': lambda m: training.r_drop(m, alpha=-1),
+    'alpha=2': lambda m: training.distill(m, build(), alpha=2),
+    'temperature=0': lambda m: training.distill(m, build(), temperature=0),
+    'steps=1.5': lambda m: training.projected_gradient_training(m, steps=1.5),
+    'threshold=2': lambda m: training.SelfTrainer(threshold=2),
+    'schedule=7': lambda m: training.ReplacementScheduler(7),
+    'rank=0': lambda m: training.add_lora(m, 'attention', rank=0),
+    'rank=1.5': lambda m: training.add_lora(m, 'attention', rank=1.5),
+}
+
+
+def test_numbers_that_make_no_sense_are_named():
+    model = build()
+    for words, trick in WRONG.items():
+        with pytest.raises(ValueError, match=f'{words}: expected a (whole )?number'):
+            trick(model)
+    assert not training.tricks_of(model)
+
+
+def test_a_model_that_is_not_built_or_not_functional_is_told_so():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.emb = keras.layers.Embedding(10, 3, name='Embedding-Token')
+
+        def call(self, x):
+            return keras.ops.mean(self.emb(x), axis=1)
+
+    model = Own()
+    model.compile('sgd', build().loss)
+    with pytest.raises(ValueError, match='call it on a batch first'):
+        training.adversarial_training(model)
+    with pytest.raises(ValueError, match='on a batch first'):
+        training.add_lora(model, 'emb')
+    model(IDS)
+    assert np.isfinite(train(training.adversarial_training(model))).all()
+    with pytest.raises(ValueError, match='student.* is no functional model'):
+        training.distill(model, build())
+    with pytest.raises(ValueError, match='teacher.* is no functional model'):
+        training.distill(build(), model)
+    with pytest.raises(ValueError, match='expected a keras.Model or .*Transformer'):
+        training.quantize('model')
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """int8: near the same outputs, a quarter of the bytes, and an honest report."""
 
+import gc
+
 import numpy as np
 import pytest
 from harness import IDS
@@ -69,7 +71,8 @@ def test_families_come_back_from_their_files(family):
 
 
 def test_only_what_is_asked_for():
-    sequence = build_transformer_model(CONFIG)
+    transformer = build_transformer_model(CONFIG, return_keras_model=False)
+    sequence = transformer.model
     import keras
 
     model = keras.Model(sequence.input, GlobalPointer(2, 8, name='gp')(sequence.output))
@@ -78,3 +81,8 @@ def test_only_what_is_asked_for():
     assert any('FeedForward' in name for name in report.left)
     with pytest.raises(ValueError, match='qery'):
         quantize(model, filters='qery')
+    assert gc.get_freeze_count() == 0
+    said = str(quantize(transformer, 'int4', filters='value'))
+    assert said.startswith('1 layers in int4')
+    with pytest.raises(ValueError, match='transformer is a keras.Model, .*False'):
+        truncate(sequence, 1)

@@ -144,6 +144,63 @@ def test_functions_of_the_caller():
         SelfTrainer(rounds=0)
 
 
+def test_validation_rows_are_labelled_ones_that_no_round_sees():
+    class Validated(Watched):
+        validation = []
+
+        def fit(self, x, y, sample_weight, validation_data, **_):
+            self.validation.append(validation_data)
+            return super().fit(x, y, sample_weight)
+
+    model = Validated([one_hot([0, 1, 2])])
+    x, y = np.arange(5.0)[:, None], [2, 1, 0, 1, 2]
+    trainer = SelfTrainer(rounds=2, weights=0.5)
+    trainer.fit(model, x, y, x[:3] + 9, sample_weight=y, validation_split=0.4)
+    for seen in model.validation:
+        assert [np.ravel(a).tolist() for a in seen] == [[3, 4], [1, 2], [1, 2]]
+    assert np.ravel(model.seen[1][0]).tolist() == [0, 1, 2, 9, 10, 11]
+    assert model.seen[1][2].tolist() == [2, 1, 0, 0.5, 0.5, 0.5]
+    with pytest.raises(ValueError, match='of 1 labelled rows leaves 0'):
+        trainer.fit(model, x[:1], y[:1], x, validation_split=0.5)
+
+
+FORMS = {
+    'one-hot': (one_hot([2, 0]), one_hot([0, 1]), one_hot([0, 1])),
+    'binary': (np.array([1, 0]), np.array([[0.9], [0.2]]), np.array([1, 0])),
+    'columns': (np.array([[1], [0]]), one_hot([0, 1]), np.array([[0], [1]])),
+    'list': ([1, 0], one_hot([0, 1]), np.array([0, 1])),
+}
+
+
+@pytest.mark.parametrize('name', FORMS)
+def test_labels_are_made_in_the_form_of_those_given(name):
+    y, scores, labels = FORMS[name]
+    model = Watched([scores])
+    trainer = SelfTrainer(rounds=2)
+    trainer.fit(model, np.zeros((2, 1)), y, np.ones((2, 1)))
+    np.testing.assert_array_equal(trainer.labels, labels)
+    np.testing.assert_array_equal(model.seen[1][1], np.concatenate([y, labels]))
+    assert model.seen[1][2].shape == (4,)
+
+
+def test_labels_that_cannot_be_made_are_refused():
+    x = np.zeros((2, 1))
+    with pytest.raises(ValueError, match='is not one-hot; say how'):
+        SelfTrainer(2).fit(Watched([one_hot([0, 1])]), x, np.ones((2, 3)), x)
+    with pytest.raises(ValueError, match='y has 2 arrays: .*predict='):
+        SelfTrainer(2).fit(Watched([]), x, (np.zeros(2), np.zeros(2)), x)
+
+
+def test_one_hot_labels_of_whole_numbers_train():
+    model = make(0, 4)
+    model.compile('sgd', keras.losses.CategoricalCrossentropy(from_logits=True))
+    x = np.eye(4, dtype='float32')
+    trainer = SelfTrainer(rounds=2)
+    trainer.fit(model, x, np.eye(2, dtype='int32')[[0, 1, 0, 1]], x, verbose=0)
+    assert trainer.labels.shape == (4, 2)
+    assert trainer.history[1]['kept'] == 4
+
+
 @pytest.mark.every_backend
 def test_labels_of_masked_steps_change_no_loss():
     keras.utils.set_random_seed(0)

@@ -189,6 +189,12 @@ def test_what_does_not_fit_is_told():
     old, new = pair()
     with pytest.raises(ValueError, match='layers=5: expected a number from 1 to 4'):
         truncate(old, 5)
+    with pytest.raises(ValueError, match="layers='1': expected a number from 1 to 4"):
+        truncate(old, '1')
+    with pytest.raises(ValueError, match='predecessor is a keras.Model, .*Transformer'):
+        bert_of_theseus(old.model, new)
+    with pytest.raises(ValueError, match="head='dense': expected a layer"):
+        bert_of_theseus(old, new, head='dense')
     with pytest.raises(ValueError, match='take 1 or 2'):
         bert_of_theseus(old, truncate(old, 3))
     with pytest.raises(ValueError, match="prefix='Predecessor-'"):
