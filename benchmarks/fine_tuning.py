@@ -6,6 +6,7 @@
 Each contender has a process of its own, and they take turns, step by step and epoch by
 epoch; the median of the steps and the best epoch count.  All have the same numbers of
 weights, rows in the same order, dropout of 0.1 and Adam.  Compiling is not counted.
+One of ours multiplies in bfloat16, all others in float32.
 
 A step is of --batch-size texts of --length tokens, none of them padding.  An epoch is
 of texts as long as those of --data (otherwise of a synthetic corpus):
@@ -50,6 +51,7 @@ class Contender(NamedTuple):
     name: str
     backend: str
     paddings: tuple
+    dtype: str = 'float32'
 
 
 CONTENDERS = {
@@ -62,6 +64,9 @@ CONTENDERS = {
         )
         for backend in KERAS
     },
+    'keraseff torch bfloat16': Contender(
+        'keras_models', 'Ours', 'torch', ('bucketed',), 'mixed_bfloat16'
+    ),
     **{
         f'keras-hub {backend}': Contender(
             'keras_models', 'KerasHub', backend, ('fixed',)

@@ -60,7 +60,7 @@ parser = classification.parser(
 option = parser.add_argument
 option('--tricks', help=f'with commas, of {", ".join(TRICKS)}; all with --data')
 strength = partial(option, type=float)
-strength('--epsilon', default=0.2, help='FGM moves embeddings by so many norms of one')
+strength('--epsilon', default=0.1, help='FGM moves embeddings by so many norms of one')
 strength('--penalty', default=0.3, help='½ of it × ‖∇loss‖² for embeddings of norm 1')
 strength('--vat-epsilon', default=0.2, help='VAT moves them by so many norms of one')
 strength('--r-drop', default=4.0, help='weight of the divergence of two dropouts')

@@ -40,6 +40,16 @@ def test_a_script_of_bert4keras_finds_its_names(module):
     assert set(PATHS[module]) <= set(found)
 
 
+def test_the_twins_of_tf_keras_are_the_same():
+    from keraseff import optimizers
+
+    twins = {n: n.removesuffix('_v2') for n in dir(optimizers) if n.endswith('_v2')}
+    assert len(twins) == 8
+    for twin, name in {**twins, 'AdaFactorV2': 'AdaFactor'}.items():
+        assert getattr(optimizers, twin) is getattr(optimizers, name)
+        assert twin in optimizers.__all__
+
+
 def test_facades_only_re_export():
     import ast
 

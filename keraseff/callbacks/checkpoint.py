@@ -10,6 +10,11 @@ import keras
 
 from keraseff import backends
 from keraseff.backends import distribution
+from keraseff.callbacks.arguments import check_compiled
+from keraseff.callbacks.arguments import check_generator
+from keraseff.callbacks.arguments import check_new
+from keraseff.callbacks.arguments import check_whole_weights
+from keraseff.callbacks.arguments import check_writable
 from keraseff.callbacks.companions import Companions
 from keraseff.callbacks.state import arrays_of
 from keraseff.callbacks.state import assign
@@ -18,6 +23,7 @@ from keraseff.callbacks.state import read_shared
 from keraseff.callbacks.state import set_random_state
 from keraseff.callbacks.state import variables_of
 from keraseff.callbacks.state import write_state
+from keraseff.optimizers.arguments import check_count
 
 STATE = 'state.npz'
 FAILURES = 3  # saves that may fail one after the other
@@ -65,15 +71,19 @@ class Checkpoint(keras.callbacks.Callback):
 
     Of several processes that train one model the first reads and writes the file, and
     the others are given what is in it, so they need not see its disk.
+
+    Raises, when `fit` begins, ValueError where `path` holds a state that was not
+    resumed or the model is split over several processes, OSError where nothing can be
+    written.
     """
 
     kept = ()  # names of attributes, of values for JSON, that are saved too
 
     def __init__(self, path, every=None, minutes=None, callbacks=()):
         super().__init__()
-        if every is not None and every < 1:
-            raise ValueError(f'every={every} must be a number of steps, 1 or more')
-        if minutes is not None and minutes <= 0:
+        if every is not None:
+            check_count(every=every)
+        if minutes is not None and not minutes > 0:
             raise ValueError(f'minutes={minutes} must be more than 0')
         self.path = Path(path)
         self.every = every
@@ -84,6 +94,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps = 0  # done in all
         self._stream = None
         self._restored = None
+        self._owned = False  # whether the file may be replaced
         self._saved_step, self._saved_time = 0, time.monotonic()
         self._failures = 0
 
@@ -96,11 +107,17 @@ class Checkpoint(keras.callbacks.Callback):
         """Restore weights, optimizer, counts, if `path` holds a state.
 
         Call it on a compiled model.  Returns the number of epochs already done, which
-        is `fit`'s `initial_epoch`.  Raises ValueError if the state is damaged, or
+        is `fit`'s `initial_epoch`.  The learning rate, unless a schedule gives it, is
+        then the state's, not that of `compile`; for another, assign
+        `model.optimizer.learning_rate` afterwards.
+
+        Raises ValueError if the model is not compiled, or the state is damaged or
         another model's.
         """
+        check_compiled(model)
         state = read_shared(self.file)
         if state is None:
+            self._owned = True
             return 0
         about, arrays = state
         groups = {'metrics': {}, 'random': {}, 'callbacks': {}, '': {}}
@@ -111,6 +128,7 @@ class Checkpoint(keras.callbacks.Callback):
         kept = about.get('callbacks')
         self.companions.restore(kept, groups['callbacks'], self.file)
         assign(variables_of(model), groups[''], self.file)
+        self._owned = True
         for name in ('epochs', 'step', 'steps', *self.kept):
             setattr(self, name, about.get(name, getattr(self, name)))
         # `fit` sets metrics to zero, and draws random numbers, before its first step
@@ -127,6 +145,7 @@ class Checkpoint(keras.callbacks.Callback):
         Only rows, no batches, are made of what lies before, where the generator has an
         `encode`.  Raises ValueError if the state is damaged, or one in other data.
         """
+        check_generator('stream', batches)
         position = None
         state = read_shared(self.file)
         if state is not None:
@@ -157,6 +176,11 @@ class Checkpoint(keras.callbacks.Callback):
                 'the batches go on where a state was saved, and the model does not: '
                 'give fit initial_epoch=saver.resume(model)'
             )
+        check_whole_weights()
+        if not self._owned:
+            check_new(self.file)
+        check_writable(self.path)
+        self._owned = True
         if self._restored is None:
             self.step = 0  # of an epoch that was broken off in this process
         self._saved_step, self._saved_time = self.steps, time.monotonic()

@@ -7,6 +7,7 @@ import keras
 from keraseff.callbacks.pictures import require_matplotlib
 from keraseff.callbacks.pictures import save_picture
 from keraseff.callbacks.run_directory import read_metrics
+from keraseff.optimizers.arguments import check_count
 
 VALIDATION = 'val_'
 
@@ -69,6 +70,8 @@ class EventFiles(keras.callbacks.Callback):
 
     def __init__(self, path, every=None):
         super().__init__()
+        if every is not None:
+            check_count(every=every)
         self.path = str(path)
         self.every = every
         self._writer_class = _writer_class()

@@ -1,6 +1,7 @@
 """`Evaluator` scores every epoch, keeps the best, survives being killed."""
 
 import json
+import math
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ BEST = 'best.weights.h5'
 def averaged_weights(model):
     """Within it, the model has its optimizer's moving averages for weights.
 
-    Nothing happens where the optimizer was made without `use_ema`, or not used yet.
+    Those of Keras' `use_ema` or `extend_with_exponential_moving_average`; nothing
+    happens where it has none, or was not used yet.
     Polyak and Juditsky, 1992; https://kexue.fm/archives/6575
     """
     optimizer = getattr(model.optimizer, 'inner_optimizer', model.optimizer)
@@ -52,7 +54,8 @@ class Evaluator(Checkpoint):
 
     Args:
         score: a function without arguments that returns a number, the higher the
-            better, or a dict of numbers of which the first decides.
+            better, or a dict of numbers of which the first decides; None to `load_best`
+            only.
         path: directory for `best.weights.h5`, the weights of the best epoch, and
             `state.npz`: all that training needs to continue after the last epoch.
         every, minutes: saves of the state within epochs, see `Checkpoint`.
@@ -60,9 +63,10 @@ class Evaluator(Checkpoint):
             among the metrics, so `EarlyStopping('f1', mode='max')` can wait for one.
 
     The numbers appear in the progress bar and the history.  With an optimizer that has
-    `use_ema=True` it is the moving averages that are scored and kept.  Both files are
-    replaced whole, the state last, so a run that is killed loses at most the epoch it
-    was in:
+    `use_ema=True`, or was made by `extend_with_exponential_moving_average`, it is the
+    moving averages that are scored and kept.  A score of NaN is never the best.  Both
+    files are replaced whole, the state last, so a run that is killed loses at most the
+    epoch it was in:
 
         evaluator = Evaluator(score, path)
         model.fit(..., initial_epoch=evaluator.resume(model), callbacks=[evaluator])
@@ -78,11 +82,22 @@ class Evaluator(Checkpoint):
     kept = 'best', 'best_epoch', 'history'
 
     def __init__(self, score, path, every=None, minutes=None, callbacks=()):
+        if score is not None and not callable(score):
+            raise ValueError(
+                f'score={score!r} must be a function without arguments, or None to '
+                'load_best only.'
+            )
         super().__init__(path, every, minutes, callbacks)
         self.score = score
         self.best = None
         self.best_epoch = None
         self.history = []
+
+    def on_train_begin(self, logs=None):
+        """Refuse to train without a score."""
+        if self.score is None:
+            raise ValueError('an Evaluator without a score can only load_best')
+        super().on_train_begin(logs)
 
     def on_epoch_end(self, epoch, logs=None):
         """Score, keep the weights if they are the best, and save the state."""
@@ -90,7 +105,7 @@ class Evaluator(Checkpoint):
         with averaged_weights(self.model), distribution.whole_batches():
             scores = _agreed(self.score())
             value = next(iter(scores.values()))
-            if self.best is None or value > self.best:
+            if not math.isnan(value) and (self.best is None or value > self.best):
                 self.best, self.best_epoch = value, epoch + 1
                 self._save_best()
         logs.update(scores)
@@ -116,8 +131,16 @@ class Evaluator(Checkpoint):
 
 def _agreed(scores):
     """{name: number} of the first of several processes, of which others may differ."""
-    scores = scores if isinstance(scores, dict) else {'score': scores}
-    mine = json.dumps({name: float(number) for name, number in scores.items()})
+    named = scores if isinstance(scores, dict) else {'score': scores}
+    try:
+        mine = json.dumps({name: float(number) for name, number in named.items()})
+    except (TypeError, ValueError):
+        mine = ''
+    if not mine or not named:
+        raise ValueError(
+            f'score returned {scores!r}; it must return a number, or a dict of numbers '
+            'with one at least.'
+        )
     return json.loads(distribution.share(mine.encode()))
 
 

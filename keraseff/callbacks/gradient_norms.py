@@ -12,6 +12,7 @@ from keras import ops
 from keraseff import backends
 from keraseff.callbacks.pictures import require_matplotlib
 from keraseff.callbacks.pictures import save_picture
+from keraseff.optimizers.arguments import check_count
 from keraseff.optimizers.extension import norm
 
 _FOUND = 'gradient_norms'  # the entry of a step's logs, which nobody else sees
@@ -52,8 +53,7 @@ class GradientNormMonitor(keras.callbacks.Callback):
 
     def __init__(self, path=None, every=100, per='variable', picture=None, stop=False):
         super().__init__()
-        if every < 1:
-            raise ValueError(f'every={every} must be a number of steps, 1 or more')
+        check_count(every=every)
         if per not in ('variable', 'layer'):
             raise ValueError(f"per={per!r} must be 'variable' or 'layer'")
         if picture is not None:

@@ -8,11 +8,13 @@ import numpy as np
 from keras import ops
 
 from keraseff import backends
+from keraseff.callbacks.arguments import check_generator
 from keraseff.callbacks.state import arrays_of
 from keraseff.callbacks.state import assign
 from keraseff.callbacks.state import random_state
 from keraseff.callbacks.state import set_random_state
 from keraseff.callbacks.state import variables_of
+from keraseff.optimizers.arguments import check_count
 
 
 class NonFinite(FloatingPointError):
@@ -49,8 +51,9 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def __init__(self, batches=None, every=200):
         super().__init__()
-        if every < 1:
-            raise ValueError(f'every={every} must be a number of steps, 1 or more')
+        check_count(every=every)
+        if batches is not None:
+            check_generator('StopOnNaN', batches)
         self.batches = batches
         self.every = every
 

@@ -7,6 +7,7 @@ from keras import ops
 from keraseff import backends
 from keraseff.callbacks.pictures import require_matplotlib
 from keraseff.callbacks.pictures import save_picture
+from keraseff.optimizers.arguments import check_count
 from keraseff.optimizers.extension import norm
 
 
@@ -32,8 +33,11 @@ class SmoothnessMonitor(keras.callbacks.Callback):
         self, x, y=None, sample_weight=None, every=10, points=1, picture=None
     ):  # fmt: skip
         super().__init__()
-        if every < 1 or points < 1:
-            raise ValueError(f'every={every} and points={points} must be 1 or more')
+        check_count(every=every, points=points)
+        parts = keras.tree.flatten((x, y, sample_weight))
+        rows = [np.shape(part)[0] for part in parts if np.ndim(part)]
+        if len({*rows}) > 1:
+            raise ValueError(f'x, y, sample_weight have {rows} rows, not as many each')
         if picture is not None:
             require_matplotlib()
         self.probe = x, y, sample_weight
@@ -88,10 +92,21 @@ class SmoothnessMonitor(keras.callbacks.Callback):
         return fit_smoothness(*self._columns())
 
     def correlation(self):
-        """Pearson's correlation of the logarithms of gradient and smoothness."""
+        """Pearson's correlation of the logarithms of gradient and smoothness.
+
+        NaN where one of them never changed.  Raises ValueError if less than two updates
+        were seen in which both are more than 0.
+        """
         gradients, smoothness = self._columns()
         seen = (gradients > 0) & (smoothness > 0)
-        return float(np.corrcoef(np.log([gradients[seen], smoothness[seen]]))[0, 1])
+        if seen.sum() < 2:
+            raise ValueError(
+                f'{seen.sum()} updates were seen in which the gradient changed, and a '
+                'correlation needs two; let the model train first.'
+            )
+        with np.errstate(invalid='ignore', divide='ignore'):
+            both = np.corrcoef(np.log([gradients[seen], smoothness[seen]]))
+        return float(both[0, 1])
 
     def _columns(self):
         pairs = [(r['gradient'], r['smoothness']) for r in self.records]

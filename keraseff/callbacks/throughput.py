@@ -5,6 +5,13 @@ import time
 import keras
 import numpy as np
 
+from keraseff.callbacks.arguments import check_generator
+
+_OTHERS = (
+    'fit is not trained on the batches that Throughput was given; give fit '
+    'batches.forfit(), or saver.stream(batches), of the same DataGenerator.'
+)
+
 
 class Throughput(keras.callbacks.Callback):
     """Adds samples_per_second and tokens_per_second to the logs and the progress bar.
@@ -15,10 +22,14 @@ class Throughput(keras.callbacks.Callback):
     Each is the mean over the epoch up to now, from the end of its first step, which may
     compile.  Tokens are the numbers other than 0, the padding, in the first input; they
     are counted where inputs are integers (samples, length).
+
+    Raises ValueError for what is no `DataGenerator`, and in `fit` where its batches are
+    not those that are trained on.
     """
 
     def __init__(self, batches):
         super().__init__()
+        check_generator('Throughput', batches)
         self.batches = batches
         self._sizes = {}
         # already here: Keras asks for batches before it calls callbacks
@@ -33,6 +44,8 @@ class Throughput(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Begin to count steps."""
+        if self.batches.running is None:
+            raise ValueError(_OTHERS)
         self._step = self.batches.running.first
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -43,7 +56,9 @@ class Throughput(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Add what was trained on."""
         now, done = time.perf_counter(), self._begun + batch + 1
-        sizes = [self._sizes.pop(step) for step in range(self._step, done)]
+        sizes = [self._sizes.pop(step, None) for step in range(self._step, done)]
+        if None in sizes:
+            raise ValueError(_OTHERS)
         self._step = done
         if self._start is None:
             self._start = now

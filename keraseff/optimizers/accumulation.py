@@ -1,5 +1,6 @@
 """Several batches to an update."""
 
+from keraseff.optimizers.arguments import check_count
 from keraseff.optimizers.extension import Extension
 from keraseff.optimizers.extension import extend
 from keraseff.optimizers.extension import register
@@ -17,15 +18,12 @@ class GradientAccumulation(Extension):
     each group, and Adam counts updates.  bert4keras applies every group with the first
     gradient of the next one, begins with an update of nothing, and counts gradients.
     Gradients of an unfinished group at the end of `fit` wait for the next `fit`.  Under
-    `tf.distribute.MirroredStrategy` Keras refuses; `Tiger` has an accumulation that
-    works there.
+    `tf.distribute.MirroredStrategy` it works too.
     """
 
     def __init__(self, *args, grad_accum_steps=2, **kwargs):
-        if grad_accum_steps < 1:
-            raise ValueError(
-                f'grad_accum_steps={grad_accum_steps}; give 2 or more, or 1 for none.'
-            )
+        check_count(grad_accum_steps=grad_accum_steps)
+        grad_accum_steps = int(grad_accum_steps)
         kwargs['gradient_accumulation_steps'] = (
             grad_accum_steps if grad_accum_steps > 1 else None
         )

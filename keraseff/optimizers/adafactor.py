@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keraseff.optimizers.arguments import as_patterns
+from keraseff.optimizers.arguments import warn_of_none
 from keraseff.optimizers.extension import DenseGradients
 from keraseff.optimizers.extension import matches
 
@@ -54,7 +56,9 @@ class AdaFactor(DenseGradients, keras.optimizers.Optimizer):
         self.multiply_by_parameter_scale = multiply_by_parameter_scale
         self.clipping_threshold = clipping_threshold
         self.min_dim_size_to_factor = min_dim_size_to_factor
-        self.exclude_from_parameter_scale = exclude_from_parameter_scale or ()
+        self.exclude_from_parameter_scale = as_patterns(
+            'exclude_from_parameter_scale', exclude_from_parameter_scale
+        )
 
     def build(self, variables):
         """Make room for the moments: a list of factors for each weight."""
@@ -65,6 +69,8 @@ class AdaFactor(DenseGradients, keras.optimizers.Optimizer):
         if self.beta1:
             self._m = self.add_optimizer_variables(variables, 'momentum')
         self._v = [self._factors(v) for v in variables]
+        texts = self.exclude_from_parameter_scale
+        warn_of_none('exclude_from_parameter_scale', texts, variables, matches)
 
     def update_step(self, gradient, variable, learning_rate):
         """One step of one weight, in float32."""

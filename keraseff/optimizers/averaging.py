@@ -5,6 +5,8 @@ from functools import partial
 import numpy as np
 from keras import ops
 
+from keraseff import backends
+from keraseff.optimizers.arguments import check_number
 from keraseff.optimizers.extension import Extension
 from keraseff.optimizers.extension import extend
 from keraseff.optimizers.extension import register
@@ -30,6 +32,7 @@ class ExponentialMovingAverage(Extension):
                 f'ema_overwrite_frequency={kwargs["ema_overwrite_frequency"]}: these '
                 "averages are never trained on; use Keras' use_ema=True for that."
             )
+        check_number(0, below=1, ema_momentum=ema_momentum)
         kwargs['use_ema'] = True
         super().__init__(*args, ema_momentum=ema_momentum, **kwargs)
         self._put_back = None
@@ -76,8 +79,8 @@ class ExponentialMovingAverage(Extension):
         due = ops.equal((self._iterations + 1) % group, 0)
         for variable, average in self._averages():
             share = ops.cast(due, average.dtype) * (1 - self.ema_momentum)
-            gap = ops.convert_to_tensor(variable) - ops.convert_to_tensor(average)
-            average.assign_add(share * gap)
+            old, new = map(ops.convert_to_tensor, (average, variable))
+            self.assign(average, backends.between(old, new, share))
 
 
 def extend_with_exponential_moving_average(BaseOptimizer, name=None):

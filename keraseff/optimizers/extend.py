@@ -5,14 +5,15 @@ Whichever was added first acts first, and the next sees what it did to the weigh
 
 from keras import ops
 
+from keraseff import backends
+from keraseff.optimizers.arguments import as_patterns
+from keraseff.optimizers.arguments import check_count
+from keraseff.optimizers.arguments import check_number
 from keraseff.optimizers.extension import Extension
 from keraseff.optimizers.extension import extend
 from keraseff.optimizers.extension import matches
 from keraseff.optimizers.extension import norm
 from keraseff.optimizers.extension import register
-from keraseff.optimizers.schedules import PiecewiseLinear
-from keraseff.optimizers.schedules import piecewise_linear
-from keraseff.optimizers.schedules import written
 
 
 @register(package='keraseff')
@@ -21,7 +22,8 @@ class WeightDecay(Extension):
 
     Args:
         weight_decay_rate: per step at a learning rate of 1.
-        exclude_from_weight_decay: regular expressions, searched in a weight's path.
+        exclude_from_weight_decay: regular expressions, searched in a weight's path;
+            here and elsewhere a string is one, and a warning tells if none is found.
 
     Keras' own `weight_decay` looks at names without the layer's, so that 'Norm'
     excludes nothing there, and acts before the update, where layer adaptation cannot
@@ -29,12 +31,17 @@ class WeightDecay(Extension):
     https://arxiv.org/abs/1711.05101
     """
 
+    searched = ('exclude_from_weight_decay',)
+
     def __init__(
         self, *args, weight_decay_rate=0.01, exclude_from_weight_decay=(), **kwargs
     ):
+        check_number(0, weight_decay_rate=weight_decay_rate)
         super().__init__(*args, **kwargs)
         self.weight_decay_rate = weight_decay_rate
-        self.exclude_from_weight_decay = exclude_from_weight_decay
+        self.exclude_from_weight_decay = as_patterns(
+            'exclude_from_weight_decay', exclude_from_weight_decay
+        )
 
     def update_step(self, gradient, variable, learning_rate):
         """Decay by the weight that was."""
@@ -66,9 +73,13 @@ class LayerAdaptation(Extension):
     https://arxiv.org/abs/1904.00962
     """
 
+    searched = ('exclude_from_layer_adaptation',)
+
     def __init__(self, *args, exclude_from_layer_adaptation=(), **kwargs):
         super().__init__(*args, **kwargs)
-        self.exclude_from_layer_adaptation = exclude_from_layer_adaptation
+        self.exclude_from_layer_adaptation = as_patterns(
+            'exclude_from_layer_adaptation', exclude_from_layer_adaptation
+        )
 
     def update_step(self, gradient, variable, learning_rate):
         """Stretch the update."""
@@ -82,38 +93,14 @@ class LayerAdaptation(Extension):
         weight, update = norm(old), norm(delta) / rate
         moves = ops.logical_and(weight > 0, update > 0)
         ratio = ops.where(moves, weight / ops.where(moves, update, 1.0), 1.0)
-        self.assign(variable, old + ops.cast(ratio, old.dtype) * delta)
+        self.assign(
+            variable, backends.between(old, ops.convert_to_tensor(variable), ratio)
+        )
 
     def get_config(self):
         """With the extension's arguments."""
         excluded = list(self.exclude_from_layer_adaptation)
         return {**super().get_config(), 'exclude_from_layer_adaptation': excluded}
-
-
-@register(package='keraseff')
-class PiecewiseLinearLR(Extension):
-    """The learning rate, and all that depends on it, times a broken line.
-
-    Args:
-        lr_schedule: {step: factor} for `piecewise_linear`, in calls of the optimizer:
-            with k accumulated gradients, k to an update.
-
-    `optimizer.learning_rate` gives the product; assigning it sets the first factor.
-    With `PiecewiseLinear` as its learning rate any optimizer does the same.
-    """
-
-    def __init__(self, *args, lr_schedule=None, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._lr_schedule = PiecewiseLinear(lr_schedule or {0: 1})
-
-    def _get_current_learning_rate(self):
-        factor = piecewise_linear(self._iterations, self._lr_schedule.schedule)
-        return super()._get_current_learning_rate() * factor
-
-    def get_config(self):
-        """With the extension's arguments."""
-        schedule = written(self._lr_schedule.schedule)
-        return {**super().get_config(), 'lr_schedule': schedule}
 
 
 @register(package='keraseff')
@@ -131,8 +118,10 @@ class Lookahead(Extension):
     """
 
     def __init__(self, *args, steps_per_slow_update=5, slow_step_size=0.5, **kwargs):
+        check_count(steps_per_slow_update=steps_per_slow_update)
+        check_number(0, 1, slow_step_size=slow_step_size)
         super().__init__(*args, **kwargs)
-        self.steps_per_slow_update = steps_per_slow_update
+        self.steps_per_slow_update = int(steps_per_slow_update)
         self.slow_step_size = slow_step_size
 
     def build(self, variables):
@@ -146,15 +135,14 @@ class Lookahead(Extension):
         slot = self._slow[self._get_variable_index(variable)]
         old, slow = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
         # Not when built: a checkpoint may be loaded between that and the first step.
-        first = ops.cast(ops.equal(self.iterations, 0), old.dtype)
-        slow = slow + first * (old - slow)
+        slow = backends.between(slow, old, ops.equal(self.iterations, 0))
         super().update_step(gradient, variable, learning_rate)
         fast = ops.convert_to_tensor(variable)
         due = ops.equal((self.iterations + 1) % self.steps_per_slow_update, 0)
         due = ops.cast(due, fast.dtype)
-        slow = slow + due * self.slow_step_size * (fast - slow)
+        slow = backends.between(slow, fast, due * self.slow_step_size)
         self.assign(slot, slow)
-        self.assign(variable, fast + due * (slow - fast))
+        self.assign(variable, backends.between(fast, slow, due))
 
     def get_config(self):
         """With the extension's arguments."""
@@ -171,15 +159,19 @@ class LazyOptimization(Extension):
 
     Args:
         include_in_lazy_optimization: regular expressions, searched in a weight's path;
-            no other weight is treated so.
+            no other weight is treated so, and by default none is.
 
     For embeddings, whose rows mostly are not in a batch.  As in bert4keras the moments
     of a resting row decay nevertheless.
     """
 
+    searched = ('include_in_lazy_optimization',)
+
     def __init__(self, *args, include_in_lazy_optimization=(), **kwargs):
         super().__init__(*args, **kwargs)
-        self.include_in_lazy_optimization = include_in_lazy_optimization
+        self.include_in_lazy_optimization = as_patterns(
+            'include_in_lazy_optimization', include_in_lazy_optimization
+        )
 
     def update_step(self, gradient, variable, learning_rate):
         """Undo the update of resting rows."""
@@ -198,40 +190,6 @@ class LazyOptimization(Extension):
         return {**super().get_config(), 'include_in_lazy_optimization': included}
 
 
-@register(package='keraseff')
-class ParameterWiseLR(Extension):
-    """Updates times a factor of their weight's own.
-
-    Args:
-        paramwise_lr_schedule: {text: factor}; a weight whose path contains several of
-            the texts gets all their factors.
-
-    bert4keras-style layer-wise rates: {'Embedding': 0.1, 'MLM': 10}.
-    """
-
-    def __init__(self, *args, paramwise_lr_schedule=None, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.paramwise_lr_schedule = paramwise_lr_schedule or {}
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Stretch the update."""
-        path, factor = self.path_of(variable), 1.0
-        for text, multiplier in self.paramwise_lr_schedule.items():
-            factor *= multiplier if text in path else 1.0
-        if factor == 1.0:
-            super().update_step(gradient, variable, learning_rate)
-            return
-        old = ops.copy(variable)
-        super().update_step(gradient, variable, learning_rate)
-        delta = ops.convert_to_tensor(variable) - old
-        self.assign(variable, old + factor * delta)
-
-    def get_config(self):
-        """With the extension's arguments."""
-        schedule = dict(self.paramwise_lr_schedule)
-        return {**super().get_config(), 'paramwise_lr_schedule': schedule}
-
-
 def extend_with_weight_decay(BaseOptimizer, name=None):
     """An optimizer class with `WeightDecay`: `weight_decay_rate` and exclusions."""
     return extend(BaseOptimizer, WeightDecay, name)
@@ -242,11 +200,6 @@ def extend_with_layer_adaptation(BaseOptimizer, name=None):
     return extend(BaseOptimizer, LayerAdaptation, name)
 
 
-def extend_with_piecewise_linear_lr(BaseOptimizer, name=None):
-    """An optimizer class with `PiecewiseLinearLR`: `lr_schedule={step: factor}`."""
-    return extend(BaseOptimizer, PiecewiseLinearLR, name)
-
-
 def extend_with_lookahead(BaseOptimizer, name=None):
     """An optimizer class with `Lookahead`: `steps_per_slow_update, slow_step_size`."""
     return extend(BaseOptimizer, Lookahead, name)
@@ -255,8 +208,3 @@ def extend_with_lookahead(BaseOptimizer, name=None):
 def extend_with_lazy_optimization(BaseOptimizer, name=None):
     """An optimizer class with `LazyOptimization` of the weights it is given."""
     return extend(BaseOptimizer, LazyOptimization, name)
-
-
-def extend_with_parameter_wise_lr(BaseOptimizer, name=None):
-    """An optimizer class with `ParameterWiseLR`: `paramwise_lr_schedule={text: x}`."""
-    return extend(BaseOptimizer, ParameterWiseLR, name)

@@ -8,24 +8,48 @@ import keras
 from keras import ops
 
 from keraseff import backends
+from keraseff.optimizers.arguments import warn_of_none
 
 register = keras.saving.register_keras_serializable
 
 
 class DenseGradients:
-    """An optimizer that gets the gradients of embeddings whole, as in bert4keras."""
+    """An optimizer that gets the gradients of embeddings whole, as in bert4keras.
+
+    On PyTorch it changes weights and slots in place, which Keras does only for the
+    classes that it has written anew for PyTorch, and which can not be extended.
+    """
+
+    def assign(self, variable, value):
+        """Replace."""
+        if not backends.assign_in_place(variable, 'copy_', value):
+            super().assign(variable, value)
+
+    def assign_add(self, variable, value):
+        """Increase."""
+        if not backends.assign_in_place(variable, 'add_', value):
+            super().assign_add(variable, value)
+
+    def assign_sub(self, variable, value):
+        """Lessen."""
+        if not backends.assign_in_place(variable, 'sub_', value):
+            super().assign_sub(variable, value)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         dense = [backends.dense(g) for g in grads]
-        super()._backend_apply_gradients(dense, trainable_variables)
+        with backends.without_gradients():
+            super()._backend_apply_gradients(dense, trainable_variables)
 
 
 class Extension(DenseGradients):
     """What an extension adds to an optimizer class; subclasses are mixed in before it.
 
     An extension overrides `update_step`, and sees what those within it did, or one of
-    the methods around it.  Its arguments come by keyword, and are in its config.
+    the methods around it.  Its arguments come by keyword, and are in its config; those
+    that are patterns for `matches` are named in `searched`.
     """
+
+    searched = ()
 
     def get_config(self):
         """The optimizer's own, and how its class was made."""
@@ -47,6 +71,15 @@ class Extension(DenseGradients):
             made = _made_again(**extended, custom_objects=custom_objects)
         return super(Extension, made).from_config(config, custom_objects)
 
+    def build(self, variables):
+        """Make the slots; warn of `searched` arguments that find no weight."""
+        if self.built:
+            return
+        super().build(variables)
+        for kind in type(self).__mro__:
+            for name in vars(kind).get('searched', ()):
+                warn_of_none(name, getattr(self, name), variables, matches)
+
     def path_of(self, variable):
         """The path of a weight, such as 'Embedding-Token/embeddings'."""
         # TensorFlow's loop hands out its own variables, which know no path.
@@ -66,7 +99,11 @@ def extend(base, mixin, name=None):
             own; that one must be registered with Keras to be saved.
         mixin: a subclass of `Extension`, registered.
         name: of the new class; both names together by default.
+
+    Raises TypeError for what can not be extended, ValueError for another mixin.
     """
+    if not isinstance(mixin, type) or not issubclass(mixin, Extension):
+        raise ValueError(f'mixin={mixin!r} must be a subclass of Extension')
     _check(base, mixin)
     return _extended(base, mixin, name or base.__name__ + mixin.__name__)
 

@@ -1,5 +1,7 @@
 """Learning rates over time, for any of Keras' optimizers."""
 
+import math
+
 import keras
 from keras import ops
 from keras.optimizers.schedules import CosineDecay
@@ -17,7 +19,7 @@ def piecewise_linear(t, schedule, from_zero=True):
 
     -> a float32 tensor of t's shape.
     """
-    points = sorted(_checked(schedule).items())
+    points = sorted(checked(schedule).items())
     if from_zero and points[0][0] != 0:
         points.insert(0, (0, 0.0))
     t = ops.cast(t, 'float32')
@@ -41,7 +43,7 @@ class PiecewiseLinear(LearningRateSchedule):
     """
 
     def __init__(self, schedule, learning_rate=1.0, from_zero=True):
-        self.schedule = _checked(schedule)
+        self.schedule = checked(schedule)
         self.learning_rate = learning_rate
         self.from_zero = from_zero
 
@@ -97,6 +99,28 @@ def written(schedule):
     return {str(step): value for step, value in schedule.items()}
 
 
+def checked(schedule, name='schedule'):
+    """A schedule with whole steps and finite factors.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises ValueError for what is none, or has two factors for a step.
+    """
+    try:
+        given = dict(schedule)
+        points = {int(step): float(value) for step, value in given.items()}
+    except (TypeError, ValueError, OverflowError):
+        given = points = {}
+    finite = all(map(math.isfinite, points.values()))
+    if not points or min(points) < 0 or len(points) < len(given) or not finite:
+        raise ValueError(
+            f'{name}={schedule!r} is no schedule; give {{step: factor}} with whole '
+            'steps, such as {1000: 1, 10000: 0.1}.'
+        )
+    return points
+
+
 def _rise(steps, warmup):
     rise = round(warmup * steps) if warmup < 1 else warmup
     if not 0 <= rise < steps:
@@ -105,16 +129,3 @@ def _rise(steps, warmup):
             'that, or a share of them below 1.'
         )
     return rise
-
-
-def _checked(schedule):
-    try:
-        points = {int(step): float(value) for step, value in dict(schedule).items()}
-    except (TypeError, ValueError):
-        points = {}
-    if not points or min(points) < 0:
-        raise ValueError(
-            f'{schedule!r} is no schedule; give {{step: factor}}, such as '
-            '{1000: 1, 10000: 0.1}.'
-        )
-    return points

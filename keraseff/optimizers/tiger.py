@@ -5,7 +5,9 @@ import re
 import keras
 from keras import ops
 
-from keraseff.optimizers.extend import PiecewiseLinearLR
+from keraseff.optimizers.arguments import check_count
+from keraseff.optimizers.arguments import check_number
+from keraseff.optimizers.rates import PiecewiseLinearLR
 
 
 @keras.saving.register_keras_serializable(package='keraseff')
@@ -38,6 +40,8 @@ class Tiger(PiecewiseLinearLR, keras.optimizers.Optimizer):
         shrink_ratio=0.99,
         **kwargs,
     ):
+        check_count(grad_accum_steps=grad_accum_steps)
+        check_number(0, 1, beta=beta, shrink_ratio=shrink_ratio)
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -45,7 +49,7 @@ class Tiger(PiecewiseLinearLR, keras.optimizers.Optimizer):
             **kwargs,
         )
         self.beta = beta
-        self.grad_accum_steps = grad_accum_steps
+        self.grad_accum_steps = int(grad_accum_steps)
         self.shrink_ratio = shrink_ratio
 
     def build(self, variables):

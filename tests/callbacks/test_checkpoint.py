@@ -221,8 +221,56 @@ def test_what_could_not_go_on_is_refused(tmp_path):
         model.fit(saver.stream(batches), callbacks=[saver], **options)
     with pytest.raises(ValueError, match='every=0'):
         Checkpoint(tmp_path, every=0)
+    with pytest.raises(ValueError, match='every=1.5'):
+        Checkpoint(tmp_path, every=1.5)
     with pytest.raises(ValueError, match='minutes=-1'):
         Checkpoint(tmp_path, minutes=-1)
+    with pytest.raises(ValueError, match='that is trained on, not a list'):
+        Checkpoint(tmp_path).stream([(x, y)])
+    with pytest.raises(ValueError, match='compiled keras.Model, got a Sequential'):
+        Checkpoint(tmp_path).resume(keras.Sequential([keras.layers.Dense(1)]))
+
+
+def test_no_directory_is_overwritten_or_missing(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile('sgd', 'mse')
+    x, y = np.ones((8, 3)), np.ones((8, 2))
+
+    def fit(saver, epochs, **options):
+        model.fit(x, y, epochs=epochs, callbacks=[saver], verbose=0, **options)
+
+    saver = Checkpoint(tmp_path / 'new')
+    fit(saver, 1)
+    fit(saver, 3)  # its own state, which it may replace
+    saved = (tmp_path / 'new' / STATE).read_bytes()
+    other = Checkpoint(tmp_path / 'new')
+    with pytest.raises(ValueError, match='the state of an earlier training'):
+        fit(other, 1)
+    assert (tmp_path / 'new' / STATE).read_bytes() == saved
+    model.optimizer.learning_rate = 0.5
+    assert other.resume(model) == 3
+    # that of the state
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    fit(other, 4, initial_epoch=3)
+    assert Checkpoint(tmp_path / 'new').resume(model) == 4
+    (tmp_path / 'file').write_text('')
+    before = model.get_weights()[0]
+    for folder in (tmp_path / 'file', tmp_path / 'file' / 'in'):
+        with pytest.raises(OSError, match=r'nothing can be saved in .*file'):
+            fit(Checkpoint(folder), 1)
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+
+
+def test_parts_of_weights_are_not_saved(tmp_path, monkeypatch):
+    """Of how='model' over several processes."""
+    from keraseff.callbacks import arguments
+
+    split = object.__new__(keras.distribution.ModelParallel)
+    monkeypatch.setattr(keras.distribution, 'distribution', lambda: split)
+    arguments.check_whole_weights()  # one process has all parts
+    monkeypatch.setattr(arguments.distribution, 'processes', lambda: (0, 2))
+    with pytest.raises(ValueError, match="use how='data'"):
+        arguments.check_whole_weights()
 
 
 def test_states_of_all_kinds_come_back(tmp_path):

@@ -59,6 +59,22 @@ def test_the_best_epoch_is_kept(tmp_path):
     assert_equal(weights(other), seen[1])
 
 
+def test_what_is_no_score(tmp_path):
+    with pytest.raises(ValueError, match=r'score=0\.5 must be a function'):
+        Evaluator(0.5, tmp_path)
+    with pytest.raises(ValueError, match='without a score can only load_best'):
+        Evaluator(None, tmp_path).on_train_begin()
+    scores = iter([None, 'a', {}, float('nan'), 0.5])
+    evaluator = Evaluator(lambda: next(scores), tmp_path)
+    evaluator.set_model(make_model())
+    for value in (None, 'a', {}):
+        with pytest.raises(ValueError, match=f'score returned {value!r}; it must'):
+            evaluator.on_epoch_end(0)
+    for epoch, best in ((0, None), (1, 2)):
+        evaluator.on_epoch_end(epoch)
+        assert evaluator.best_epoch == best
+
+
 def test_the_first_of_several_numbers_decides(tmp_path):
     numbers = iter([{'f1': 0.5, 'recall': 0.1}, {'f1': 0.4, 'recall': 0.9}])
     evaluator = Evaluator(lambda: next(numbers), tmp_path)

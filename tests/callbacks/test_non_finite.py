@@ -165,6 +165,9 @@ def test_operations_and_arrays():
     with pytest.raises(NonFinite, match='epoch 1, batch 0.*Give StopOnNaN') as raised:
         model.fit(x, y, callbacks=[StopOnNaN()], verbose=0)
     assert raised.value.step == 0
+    for wrong in (5, (x, y)):
+        with pytest.raises(ValueError, match=r'StopOnNaN\(batches\) takes the DataGen'):
+            StopOnNaN(wrong)
 
 
 def test_after_a_continuation(tmp_path):

@@ -196,6 +196,15 @@ def test_samples_and_tokens_a_second(monkeypatch):
     assert history['samples_per_second'] == pytest.approx([5 / 3] * 2)
     assert history['tokens_per_second'] == pytest.approx([30 / 3] * 2)
     assert shown[:4] == [None, 9, 11, 10]
+    with pytest.raises(ValueError, match='not a tuple'):
+        Throughput((lengths, lengths))
+    # neither batches that nobody asked for, nor those of an earlier training
+    for others in (Batches(lengths, 2), batches):
+        with pytest.raises(ValueError, match='not trained on the batches'):
+            model.fit(
+                np.ones((4, 3), 'int32'), np.ones((4, 1)), 2,
+                callbacks=[Throughput(others)], verbose=0,
+            )  # fmt: skip
 
 
 def ops_sum(x):

@@ -126,5 +126,14 @@ def test_constants_are_fitted_over_decades_and_never_negative(rng):
     assert fit_smoothness([1.0, 2.0], [0.0, 0.0]) == (0.0, 0.0)
     with pytest.raises(ValueError, match='No update was seen'):
         fit_smoothness([], [])
+    monitor = SmoothnessMonitor(ZEROS)
+    with pytest.raises(ValueError, match='0 updates were seen'):
+        monitor.correlation()
+    monitor.records = [{'gradient': 2.0, 'smoothness': 3.0}] * 4
+    assert np.isnan(monitor.correlation())
+    with pytest.raises(ValueError, match=r'\[4, 3\] rows'):
+        SmoothnessMonitor(ZEROS, ZEROS[:3])
+    with pytest.raises(ValueError, match='every=1.5'):
+        SmoothnessMonitor(ZEROS, every=1.5)
     with pytest.raises(ValueError, match='points=0'):
         SmoothnessMonitor(ZEROS, points=0)

@@ -18,6 +18,7 @@ START = {
     'Pooler-Norm/gamma': np.random.default_rng(2).normal(1, 0.1, size=(3,)),
 }
 START = {path: value.astype('float32') for path, value in START.items()}
+START_T = np.random.default_rng(3).normal(size=(3, 4)).astype('float32')
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ LIMITS = {
     'lookahead': {'slow_step_size': 1.0, 'steps_per_slow_update': 2},
     'lazy_optimization': {'include_in_lazy_optimization': []},
     'exponential_moving_average': {},
-    'parameter_wise_lr': {'paramwise_lr_schedule': {'MLM': 3.0}},
+    'parameter_wise_lr': {'paramwise_lr_schedule': {'MLM': 3.0, 'Norm': 1.0}},
     'layer_adaptation': {'exclude_from_layer_adaptation': ['Token', 'Norm']},
     'gradient_clipping': {'gamma': 1e9, 'mode': 'smooth'},
 }
@@ -125,6 +126,22 @@ def test_limits_are_the_base_optimizer(name, gradients):
     found = slow.train(cls(0.01, **LIMITS[name]), START, gradients)
     base = slow.train(keras.optimizers.Adam(0.01), START, gradients)
     assert_same_course(found, base, atol=2e-6)
+
+
+@pytest.mark.parametrize('make', [ours.LAMB, ours.extend_with_lookahead(ours.Lion)])
+def test_stateless_steps_change_nothing_in_place(make):
+    """Nor do gradients that lie in memory in another order make a difference."""
+    weight = keras.Variable(START['Embedding-Token/embeddings'], name='w')
+    gradient = keras.ops.transpose(keras.ops.convert_to_tensor(START_T))
+    optimizer = make(0.1)
+    optimizer.build([weight])
+    before = [np.array(v) for v in (weight, *optimizer.variables)]
+    slots = [keras.ops.copy(v) for v in optimizer.variables]
+    found, _ = optimizer.stateless_apply(slots, [gradient], [keras.ops.copy(weight)])
+    for v, old in zip((weight, *optimizer.variables), before, strict=True):
+        assert_close(np.array(v), old, atol=0)
+    optimizer.apply([np.ascontiguousarray(START_T.T)], [weight])
+    assert_close(found[0], np.array(weight), atol=1e-6)
 
 
 def test_equal_gradients_accumulated_are_one_step(gradients):
@@ -246,7 +263,7 @@ def test_another_process_reopens_and_continues(tmp_path):
     scope = {}
     exec(f'{MAKE}{STEPS}model.save({path!r})', scope)
     code = (
-        'import keras, numpy as np, keraseff.optimizers\n'
+        'import keras, numpy as np, keraseff.models\n'
         f'model = keras.models.load_model({path!r}){STEPS}'
         'optimizer, weights = model.optimizer, model.get_weights()[0]\n'
         "print(type(optimizer).__name__, *weights.ravel(), sep=',')"
@@ -277,8 +294,58 @@ def test_what_can_not_be_extended():
         ours.extend_with_exponential_moving_average(ours.Adam)(
             ema_overwrite_frequency=2
         )
-    with pytest.raises(ValueError, match='give 2 or more'):
-        ours.extend_with_gradient_accumulation(ours.Adam)(grad_accum_steps=0)
+    with pytest.raises(ValueError, match='mixin=.*dict.* must be a subclass'):
+        ours.extend(ours.Adam, dict)
+
+
+WRONG = [
+    ('gradient_accumulation', 'grad_accum_steps', [0, 2.5]),
+    ('weight_decay', 'weight_decay_rate', [-0.1, None]),
+    ('weight_decay', 'exclude_from_weight_decay', ['(', ['Norm', '('], 5]),
+    ('layer_adaptation', 'exclude_from_layer_adaptation', [['*']]),
+    ('lazy_optimization', 'include_in_lazy_optimization', [[3]]),
+    ('lookahead', 'slow_step_size', [2, -0.5]),
+    ('lookahead', 'steps_per_slow_update', [-1, 0, 1.5]),
+    ('exponential_moving_average', 'ema_momentum', [1.0, -0.1]),
+    ('piecewise_linear_lr', 'lr_schedule', [{5: 1, 5.5: 2}, {-1: 1}, 5, {1: np.inf}]),
+    ('parameter_wise_lr', 'paramwise_lr_schedule', [[('a', 1)], 'a', {'a': -1}]),
+]
+
+
+@pytest.mark.parametrize(('extension', 'name', 'values'), WRONG)
+def test_wrong_values_are_named(extension, name, values):
+    cls = getattr(ours, f'extend_with_{extension}')(ours.Adam)
+    for value in values:
+        with pytest.raises(ValueError, match=name):
+            cls(0.1, **{name: value})
+
+
+PATTERNS = [
+    (ours.extend_with_weight_decay(ours.Adam), 'exclude_from_weight_decay'),
+    (ours.LAMB, 'exclude_from_layer_adaptation'),
+    (ours.extend_with_lazy_optimization(ours.Lion), 'include_in_lazy_optimization'),
+    (ours.AdaFactor, 'exclude_from_parameter_scale'),
+]
+
+
+@pytest.mark.parametrize(('cls', 'name'), PATTERNS)
+def test_one_pattern_and_patterns_that_find_nothing(cls, name):
+    assert cls(0.1, **{name: 'Norm'}).get_config()[name] == ['Norm']
+    cls(0.1, **{name: ['bias', 'Norm']}).build(slow.variables(START))
+    optimizer = cls(0.1, **{name: ['Norrm', 'bias']})
+    weights = slow.variables(START)
+    with pytest.warns(UserWarning, match=rf"{name}=\['Norrm', 'bias'\] is found in no"):
+        optimizer.build(weights)
+    optimizer.build(weights)
+    if cls is ours.AdaFactor:
+        with pytest.raises(ValueError, match='exclude_from_parameter_scale'):
+            cls(exclude_from_parameter_scale='(')
+
+
+def test_texts_that_find_nothing():
+    cls = ours.extend_with_parameter_wise_lr(ours.Adam)
+    with pytest.warns(UserWarning, match="paramwise_lr_schedule=.'Embeding'."):
+        cls(0.1, paramwise_lr_schedule={'Embeding': 0.1}).build(slow.variables(START))
 
 
 def test_unregistered_classes_of_the_user():

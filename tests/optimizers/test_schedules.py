@@ -7,6 +7,7 @@ from harness import assert_close
 from harness import to_numpy
 
 from keraseff.optimizers import PiecewiseLinear
+from keraseff.optimizers import extend_with_piecewise_linear_lr
 from keraseff.optimizers import piecewise_linear
 from keraseff.optimizers import warmup_cosine
 from keraseff.optimizers import warmup_linear
@@ -56,8 +57,51 @@ def test_schedules_in_any_optimizer():
             assert before - float(weight.numpy()) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.every_backend
+@pytest.mark.filterwarnings('ignore:.*which can be costly')
+def test_callbacks_change_the_first_factor():
+    """That alone is what they read, in the middle of a schedule too."""
+    cls = extend_with_piecewise_linear_lr(keras.optimizers.SGD)
+    x = np.ones((4, 1), 'float32')
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    optimizer = cls(1.0, lr_schedule={2: 1, 6: 0.1})
+    model.compile(optimizer, lambda y_true, y_pred: keras.ops.mean(y_pred))
+    seen, moved = [], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.before = self.model.get_weights()[1][0]
+            seen.append(float(optimizer.scheduled_learning_rate()))
+
+        def on_train_batch_end(self, batch, logs=None):
+            moved.append(self.before - self.model.get_weights()[1][0])
+
+    halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+    model.fit(x, x, 1, epochs=2, callbacks=[halve, Watch()], verbose=0)
+    rates = np.interp(range(8), [0, 2, 6], [0, 1, 0.1]) * np.repeat([0.5, 0.25], 4)
+    assert_close(np.array([seen, moved]), np.array([rates, rates]), atol=1e-6)
+    plateau = keras.callbacks.ReduceLROnPlateau('rate', 0.5, patience=1, mode='max')
+    plateau.set_model(model)
+    plateau.on_train_begin()
+    for epoch in range(2):
+        plateau.on_epoch_end(epoch, {'rate': 0.0})
+    assert float(optimizer.learning_rate) == 0.125
+    assert float(optimizer.scheduled_learning_rate()) == pytest.approx(0.0125)
+
+
+def test_decay_of_keras_follows_the_schedule():
+    """Its `weight_decay` is of the rate of the step."""
+    cls = extend_with_piecewise_linear_lr(keras.optimizers.SGD)
+    optimizer = cls(0.5, lr_schedule={2: 1}, weight_decay=0.1)
+    weight = keras.Variable(1.0)
+    for expected in (1, 1 - 0.025, (1 - 0.025) * 0.95):
+        optimizer.apply([keras.ops.zeros(())], [weight])
+        assert float(weight.numpy()) == pytest.approx(expected)
+
+
 def test_what_is_no_schedule():
-    for wrong in ({}, {'soon': 1}, {-1: 2}, 5, None):
+    for wrong in ({}, {'soon': 1}, {-1: 2}, {5: 1, 5.5: 2}, 5, None):
         with pytest.raises(ValueError, match='is no schedule'):
             PiecewiseLinear(wrong)
     with pytest.raises(ValueError, match='warmup=50 does not fit'):
