@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keraseff import backends
-from keraseff.training.arguments import check_counts
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_count
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.divergence import Divergence
 from keraseff.training.embeddings import Perturbation
 from keraseff.training.noise import Noise
@@ -23,7 +23,7 @@ class FGM(Perturbation):
 
     def __init__(self, inner, embedding_name, epsilon=0.5, both=False, per='matrix'):
         super().__init__(inner, embedding_name, per)
-        check_numbers(epsilon=epsilon)
+        check_number(least=0, epsilon=epsilon)
         self.epsilon, self.both = epsilon, both
 
     def __call__(self, batch):
@@ -63,8 +63,8 @@ class PGD(FGM):
         per='matrix',
     ):  # fmt: skip
         super().__init__(inner, embedding_name, epsilon, both, per)
-        check_numbers(step_size=step_size)
-        check_counts(steps=steps)
+        check_number(least=0, step_size=step_size)
+        check_count(steps=steps)
         self.step_size, self.steps = step_size, steps
 
     def worst(self, batch):
@@ -97,8 +97,8 @@ class VAT(Perturbation):
         divergence=None, seed=0, per='matrix',
     ):  # fmt: skip
         super().__init__(inner, embedding_name, per)
-        check_numbers(epsilon=epsilon, xi=xi, alpha=alpha)
-        check_counts(iters=iters)
+        check_number(least=0, epsilon=epsilon, xi=xi, alpha=alpha)
+        check_count(iters=iters)
         self.epsilon, self.xi, self.iters, self.alpha = epsilon, xi, iters, alpha
         self.divergence = divergence or Divergence()
         self.noise = Noise(seed)

@@ -1,38 +1,6 @@
 """What users give, looked at before it is used."""
 
-import math
-from numbers import Real
-
 import keras
-
-
-def check_numbers(least=0.0, most=math.inf, **values):
-    """Raise ValueError for an argument that is no number from least to most.
-
-    Args:
-        values: the arguments by name.
-    """
-    for name, value in values.items():
-        if isinstance(value, Real) and least <= value <= most and math.isfinite(value):
-            continue
-        limits = f'of at least {least:g}' if most == math.inf else (
-            f'from {least:g} to {most:g}'
-        )  # fmt: skip
-        raise ValueError(f'{name}={value!r}: expected a number {limits}.')
-
-
-def check_counts(least=1, **values):
-    """Raise ValueError for an argument that is no whole number of at least `least`.
-
-    Args:
-        values: the arguments by name.
-    """
-    for name, value in values.items():
-        whole = isinstance(value, Real) and not isinstance(value, bool)
-        if not (whole and value == value // 1 and value >= least):
-            raise ValueError(
-                f'{name}={value!r}: expected a whole number of at least {least}.'
-            )
 
 
 def model_of(model):

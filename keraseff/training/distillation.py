@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keraseff import backends
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.arguments import model_of
 from keraseff.training.divergence import Divergence
 from keraseff.training.divergence import gives_logits
@@ -35,8 +35,8 @@ class Distillation(Objective):
         hidden_weight=1.0, projections=None,
     ):  # fmt: skip
         super().__init__(inner)
-        check_numbers(hidden_weight=hidden_weight)
-        check_numbers(alpha=alpha, most=1.0)
+        check_number(least=0, hidden_weight=hidden_weight)
+        check_number(least=0, alpha=alpha, most=1.0)
         self.teacher, self.alpha = model_of(teacher), alpha
         self.divergence = divergence or Divergence()
         self.hidden, self.hidden_weight = hidden or {}, hidden_weight
@@ -242,7 +242,7 @@ def distill(
     Hinton et al., 2015, https://arxiv.org/abs/1503.02531; hidden states with
     projections: TinyBERT, https://arxiv.org/abs/1909.10351
     """
-    check_numbers(temperature=temperature, least=1e-6)
+    check_number(temperature=temperature, least=1e-6)
     divergence = Divergence(
         kind, from_logits, weighted, temperature, teacher_from_logits
     )

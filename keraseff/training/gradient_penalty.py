@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keraseff.training.arguments import check_counts
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_count
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.embeddings import Perturbation
 from keraseff.training.noise import Noise
 from keraseff.training.objective import mask_of
@@ -21,7 +21,7 @@ class GradientPenalty(Perturbation):
 
     def __init__(self, inner, embedding_name, epsilon=1.0, per='matrix'):
         super().__init__(inner, embedding_name, per)
-        check_numbers(epsilon=epsilon)
+        check_number(least=0, epsilon=epsilon)
         self.epsilon = epsilon
 
     def __call__(self, batch):
@@ -48,8 +48,8 @@ class JacobianPenalty(Perturbation):
         samples=1, seed=0, per='matrix',
     ):  # fmt: skip
         super().__init__(inner, embedding_name, per)
-        check_numbers(epsilon=epsilon)
-        check_counts(samples=samples)
+        check_number(least=0, epsilon=epsilon)
+        check_count(samples=samples)
         if kind not in ('squares', 'kl'):
             raise ValueError(f"kind={kind!r}: choose 'squares' or 'kl'.")
         self.epsilon, self.kind, self.from_logits = epsilon, kind, from_logits

@@ -25,8 +25,8 @@ from keras import ops
 from keraseff.checkpoints import CheckpointError
 from keraseff.checkpoints import open_checkpoint
 from keraseff.checkpoints import write_safetensors
-from keraseff.training.arguments import check_counts
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_count
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.arguments import model_of
 from keraseff.training.layers import make_trainable
 
@@ -54,9 +54,9 @@ def add_lora(model, pattern, rank=8, alpha=None, train=None):
 
     Raises ValueError if the patterns find nothing, or some layer has adapters already.
     """
-    check_counts(rank=rank)
+    check_count(rank=rank)
     if alpha is not None:
-        check_numbers(alpha=alpha)
+        check_number(least=0, alpha=alpha)
     model = model_of(model)
     able = _able(model)
     found = {path: layer for path, layer in able.items() if re.search(pattern, path)}

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.embeddings import Perturbation
 from keraseff.training.objective import differentiate
 from keraseff.training.objective import minimise
@@ -55,7 +55,7 @@ class NoisyEmbeddings(Perturbation):
 
     def __init__(self, inner, embedding_name, sigma=0.01, seed=0, per='example'):
         super().__init__(inner, embedding_name, per)
-        check_numbers(sigma=sigma)
+        check_number(least=0, sigma=sigma)
         self.sigma, self.noise = sigma, Noise(seed)
 
     def __call__(self, batch):

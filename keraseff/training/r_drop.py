@@ -1,6 +1,6 @@
 """Two passes with different dropout that have to agree."""
 
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.divergence import Divergence
 from keraseff.training.objective import Objective
 from keraseff.training.objective import minimise
@@ -17,7 +17,7 @@ class RDrop(Objective):
 
     def __init__(self, inner, alpha=4.0, divergence=None):
         super().__init__(inner)
-        check_numbers(alpha=alpha)
+        check_number(least=0, alpha=alpha)
         self.alpha = alpha
         self.divergence = divergence or Divergence()
 

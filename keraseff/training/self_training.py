@@ -10,8 +10,8 @@ from numbers import Real
 import keras
 import numpy as np
 
-from keraseff.training.arguments import check_counts
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_count
+from keraseff.optimizers.arguments import check_number
 
 WEIGHTS = 0.1, 0.2, 1.0
 
@@ -56,13 +56,13 @@ class SelfTrainer:
         agree=None,
         mask=None,
     ):
-        check_counts(rounds=rounds)
+        check_count(rounds=rounds)
         weights = (weights,) if isinstance(weights, Real) else tuple(weights)
         if not weights:
             raise ValueError(f'weights={weights!r}: expected at least one number.')
         for weight in weights:
-            check_numbers(weights=weight)
-        check_numbers(threshold=threshold, **({} if predict else {'most': 1.0}))
+            check_number(least=0, weights=weight)
+        check_number(least=0, threshold=threshold, **({} if predict else {'most': 1.0}))
         self.rounds = int(rounds)
         self.weights = weights
         self.agreement = agreement
@@ -199,7 +199,7 @@ def _held_out(x, y, weight, options):
     share = options.pop('validation_split', None)
     if not share or options.get('validation_data') is not None:
         return x, y, weight
-    check_numbers(validation_split=share, most=0.99)
+    check_number(least=0, validation_split=share, most=0.99)
     rows = len(_first(y))
     count = int(rows * (1 - share))
     if not 0 < count < rows:

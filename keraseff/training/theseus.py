@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import keras
 
 from keraseff.layers import BinaryRandomChoice
-from keraseff.training.arguments import check_numbers
+from keraseff.optimizers.arguments import check_number
 from keraseff.training.arguments import check_transformer
 from keraseff.training.layers import make_trainable
 from keraseff.training.truncation import layers_of
@@ -53,7 +53,7 @@ def bert_of_theseus(
     """
     check_transformer('predecessor', predecessor)
     check_transformer('successor', successor)
-    check_numbers(rate=rate, most=1.0)
+    check_number(least=0, rate=rate, most=1.0)
     if not (head is None or callable(head)):
         raise ValueError(
             f'head={head!r}: expected a layer, a model or a function of tensors, such '
@@ -109,7 +109,7 @@ class ReplacementScheduler(keras.callbacks.Callback):
         super().__init__()
         schedule = linear_replacement() if schedule is None else schedule
         if not callable(schedule):
-            check_numbers(schedule=schedule, most=1.0)
+            check_number(least=0, schedule=schedule, most=1.0)
         self.schedule = schedule if callable(schedule) else lambda step: schedule
         self.rate = None
 
@@ -152,14 +152,14 @@ def constant_replacement(rate=0.5, until=2500):
         rate: from 0 to 1.
         until: number of steps; None goes on with `rate`.
     """
-    check_numbers(rate=rate, most=1.0)
+    check_number(least=0, rate=rate, most=1.0)
     return lambda step: rate if until is None or step < until else 1.0
 
 
 def linear_replacement(begin=0.3, slope=6e-4):
     """A schedule: p = min(1, slope × step + begin)."""
-    check_numbers(begin=begin, most=1.0)
-    check_numbers(slope=slope)
+    check_number(least=0, begin=begin, most=1.0)
+    check_number(least=0, slope=slope)
     return lambda step: min(1.0, slope * step + begin)
 
 

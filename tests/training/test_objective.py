@@ -99,7 +99,7 @@ WRONG = {
 def test_numbers_that_make_no_sense_are_named():
     model = build()
     for words, trick in WRONG.items():
-        with pytest.raises(ValueError, match=f'{words}: expected a (whole )?number'):
+        with pytest.raises(ValueError, match=f'{words} must be a (whole )?number'):
             trick(model)
     assert not training.tricks_of(model)
 
