@@ -83,14 +83,18 @@ def fused_normalization(x, gamma, beta, epsilon):
     return torch.fused_normalization(x, gamma, beta, epsilon)
 
 
-def fuses_adam():
-    """Whether `fused_adam` can be called; not where nothing may change in place."""
-    stateless = keras.src.backend.in_stateless_scope()
-    return keras.config.backend() == 'torch' and not stateless
+def fuses_adam(variable):
+    """Whether `fused_adam` can update a variable, and change it in place.
+
+    It cannot where a weight lies transposed in memory, through which the kernel goes.
+    """
+    if keras.config.backend() != 'torch' or keras.src.backend.in_stateless_scope():
+        return False
+    return variable.value.is_contiguous()
 
 
 def fused_adam(variable, gradient, slots, rate, betas, epsilon, step):
-    """Update a variable as Adam does, in one kernel, if `fuses_adam()`.
+    """Update a variable as Adam does, in one kernel, if `fuses_adam(variable)`.
 
     Args:
         slots: the variables of the two moments; they are updated too.

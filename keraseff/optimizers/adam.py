@@ -47,8 +47,7 @@ class Adam(DenseGradients, keras.optimizers.Optimizer):
         """One step of one weight."""
         index = self._get_variable_index(variable)
         g = ops.cast(gradient, variable.dtype)
-        # the kernel goes through memory, where a weight may lie transposed
-        if backends.fuses_adam() and variable.value.is_contiguous():
+        if backends.fuses_adam(variable):
             slots, betas = (self._m[index], self._v[index]), (self.beta_1, self.beta_2)
             step = self.iterations + 1 if self.bias_correction else float('inf')
             backends.fused_adam(
