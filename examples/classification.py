@@ -60,7 +60,8 @@ def settings(made, words=None, of_shipped=()):
     words = sys.argv[1:] if words is None else list(words)
     made.epilog = f'--data alone: weights/roformer_small, {" ".join(of_shipped)}'
     args = made.parse_args(words)
-    if args.data and not (args.config or args.from_scratch):
+    chosen = args.config or args.from_scratch
+    if (args.data and not chosen) or experiment.is_shipped(args.config):
         args = made.parse_with_shipped(words, of_shipped)
     try:
         args.seeds = [int(seed) for seed in args.seeds.split(',')]

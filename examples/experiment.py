@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
         option('--limit', type=at_least(1), help='use only the first so many texts')
         option('--seed', type=int, default=0, help='of all that is random')
         ways = 'none', 'data', 'model'
-        about = 'over devices and machines: batches, or matrices too (none)'
+        about = 'over devices and machines: batches, or matrices too'
         option('--distribute', choices=ways, default='none', help=about)
         option('--output', help='directory to keep, and continue from')
 
@@ -119,6 +119,12 @@ class Parser(argparse.ArgumentParser):
         if not SHIPPED.is_dir():
             return self.parse_args(words)
         return self.parse_args([*options, *words, '--config', str(SHIPPED)])
+
+
+def is_shipped(config):
+    """Whether `--config` names the model in weights/."""
+    places = SHIPPED, SHIPPED / 'config.json'
+    return bool(config) and Path(config).resolve() in places
 
 
 def make_folder(folder):

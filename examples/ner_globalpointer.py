@@ -116,7 +116,7 @@ def settings(words=None):
     words = sys.argv[1:] if words is None else [str(word) for word in words]
     args = parser.parse_args(words)
     asked = {word.split('=')[0] for word in words} & OTHERS
-    if args.data and not asked:
+    if (args.data and not asked) or experiment.is_shipped(args.config):
         args = parser.parse_with_shipped(words, OF_SHIPPED)
     args.encoder = args.encoder or 'bilstm'
     if args.learning_rate is None:
@@ -142,9 +142,10 @@ def load_data(args):
     else:
         split = Split(*train_dev(1600, args.seed), None, None, 'doccano')
         print(experiment.SYNTHETIC)
-    print(f'{len(split.train)} texts to train on, {len(split.dev)} to score')
     first = slice(args.limit)
-    return split._replace(train=split.train[first], dev=split.dev[first])
+    split = split._replace(train=split.train[first], dev=split.dev[first])
+    print(f'{len(split.train)} texts to train on, {len(split.dev)} to score')
+    return split
 
 
 def make_tokenizer(args, rows):
@@ -242,6 +243,7 @@ def check_continues(about, folder):
     for name, value in about.items():
         if before[name] != value:
             shown = f' {before[name]}, not {value}' if name in KEPT else ''
+            shown = ' (other --data or --limit)' if name == 'corpus' else shown
             raise ValueError(
                 f'{folder} was begun with another {name}{shown}; use another --output'
             )

@@ -26,7 +26,14 @@ class Companions:
     """
 
     def __init__(self, callbacks):
-        self.callbacks = list(callbacks)
+        one = isinstance(callbacks, keras.callbacks.Callback)
+        self.callbacks = [callbacks] if one else list(callbacks or ())
+        for callback in self.callbacks:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise ValueError(
+                    f'callbacks={callback!r} is no callback; give a list of objects '
+                    'such as [keras.callbacks.EarlyStopping()]'
+                )
         self._names = [_kept(callback) for callback in self.callbacks]
         self._saved = None
         self._ended = False

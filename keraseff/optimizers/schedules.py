@@ -122,6 +122,8 @@ def checked(schedule, name='schedule'):
 
 
 def _rise(steps, warmup):
+    if steps < 1:
+        raise ValueError(f'steps={steps} must be the number of all steps, 1 or more')
     rise = round(warmup * steps) if warmup < 1 else warmup
     if not 0 <= rise < steps:
         raise ValueError(
